@@ -1,0 +1,1 @@
+"""Values, ports and errors. Standard library and pydantic only; no I/O of any kind."""

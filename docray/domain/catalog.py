@@ -1,0 +1,347 @@
+"""The catalogue: everything PostgreSQL knows, as Protocols over one transaction of one tenant.
+
+`Catalog.transaction(principal)` is the only door. Inside, row-level security shows that tenant's rows and no others; leaving the
+block commits, an exception rolls back. What is absent and what is another tenant's raise the same NotFound.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from docray.domain.documents import Chunk, Collection, Document, Failure, Membership, Page, State
+from docray.domain.jobs import Lease, Purge, StoredResponse
+from docray.domain.principals import ApiKey, Principal, Scope, Tenant
+from docray.domain.questions import Passage
+from docray.domain.questions import Scope as SearchScope
+
+T = TypeVar("T", covariant=True)
+
+
+class _Unset:
+    """Marks a field of a patch that is left alone (None clears)."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = _Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """One page of a list, newest first. `next_cursor` is None on the last page."""
+
+    items: Sequence[T]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paging:
+    """How much of a list, and after which cursor. A cursor that is none raises InvalidField with param `after`."""
+
+    limit: int = 50
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentQuery:
+    """Filters of the document list; None and empty restrict nothing. `metadata` compares as text, `q` are words of name and title."""
+
+    collection_id: UUID | None = None
+    state: State | None = None
+    filename: str | None = None
+    q: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_after: datetime | None = None  # inclusive
+    created_before: datetime | None = None  # exclusive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """The stored PDF of the live generation (the first one while none is live)."""
+
+    blob_key: str
+    filename: str
+    size_bytes: int
+    sha256: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDocument:
+    """What an accepted upload becomes."""
+
+    id: UUID
+    filename: str
+    title: str | None
+    metadata: Mapping[str, Any]
+    sha256: str
+    size_bytes: int
+    collection_ids: tuple[UUID, ...] = ()
+
+
+class Documents(Protocol):
+    """Documents and their generations."""
+
+    async def lock_content(self, sha256: str) -> None:
+        """Until the transaction ends, nobody else of this tenant decides about these bytes."""
+        ...
+
+    async def find_content(self, sha256: str) -> Document | None:
+        """The oldest document, not being deleted, whose current bytes these are."""
+        ...
+
+    async def insert(self, document: NewDocument) -> Document:
+        """A queued document of generation 1. NotFound when a collection is absent."""
+        ...
+
+    async def get(self, document_id: UUID, *, lock: bool = False) -> Document:
+        """The document, locked for update if asked. NotFound also while it is being deleted."""
+        ...
+
+    async def list(self, query: DocumentQuery, paging: Paging) -> Listing[Document]:
+        """Newest first, stable under inserts."""
+        ...
+
+    async def patch(self, document_id: UUID, *, title: Any = UNSET, metadata: Any = UNSET) -> Document:
+        """Sets whole fields; bumps the version, and the corpus epoch."""
+        ...
+
+    async def insert_generation(self, document_id: UUID, *, sha256: str, size_bytes: int, filename: str | None) -> tuple[Document, int]:
+        """A queued next generation (a name given takes effect when it is published; at once for a document that has no live one).
+        Supersedes one in work, whose purge is queued. Returns the document and the number of the new generation."""
+        ...
+
+    async def requeue(self, document_id: UUID) -> Document:
+        """Queues the failed generation again. NotFailed unless the document or its replacement failed."""
+        ...
+
+    async def mark_deleting(self, document_id: UUID) -> None:
+        """From the commit on no reader sees it; epoch + 1, purge queued. NotFound when absent."""
+        ...
+
+    async def content(self, document_id: UUID) -> Content:
+        """Where its PDF lies."""
+        ...
+
+    async def page(self, document_id: UUID, number: int) -> Page:
+        """A page of the live generation. NotFound outside 1…n and before there is one."""
+        ...
+
+    async def version(self, document_id: UUID) -> tuple[int, bool] | None:
+        """(version, being deleted) of a row, also of one being deleted; None when it is gone."""
+        ...
+
+    async def count_by_state(self) -> Mapping[str, int]:
+        """Documents of the tenant by state."""
+        ...
+
+
+class Collections(Protocol):
+    """Collections and who is in them."""
+
+    async def insert(self, collection_id: UUID, *, name: str, description: str | None, metadata: Mapping[str, Any]) -> Collection:
+        """DuplicateName when the name is taken."""
+        ...
+
+    async def get(self, collection_id: UUID, *, lock: bool = False) -> Collection: ...
+
+    async def list(self, paging: Paging) -> Listing[Collection]: ...
+
+    async def patch(self, collection_id: UUID, *, name: Any = UNSET, description: Any = UNSET, metadata: Any = UNSET) -> Collection: ...
+
+    async def delete(self, collection_id: UUID, *, delete_documents: bool) -> Sequence[UUID]:
+        """Removes it; returns the documents it marked deleting: those that were in no other collection, when asked."""
+        ...
+
+    async def add(self, collection_id: UUID, document_id: UUID, attributes: Mapping[str, Any] | None) -> Membership:
+        """Adds the document or sets its attributes (None: leaves those that are there). Epoch + 1."""
+        ...
+
+    async def remove(self, collection_id: UUID, document_id: UUID) -> None:
+        """NotFound when it is not in it. Epoch + 1."""
+        ...
+
+    async def members(self, collection_id: UUID, paging: Paging) -> Listing[Membership]: ...
+
+
+class Passages(Protocol):
+    """Read-time authority: text and places of chunks that this principal may see now."""
+
+    async def read(self, chunk_ids: Sequence[UUID], scope: SearchScope) -> Mapping[UUID, Passage]:
+        """Those of the ids that belong to the live generation of a document that is ready, readable and in scope."""
+        ...
+
+    async def neighbours(self, document_id: UUID, generation: int, ns: Sequence[int]) -> Mapping[int, Passage]:
+        """Chunks of a live generation by number."""
+        ...
+
+    async def pages(self, document_id: UUID, generation: int, numbers: Sequence[int]) -> Mapping[int, Page]:
+        """Words and boxes of pages of a live generation."""
+        ...
+
+    async def any_in_scope(self, scope: SearchScope) -> bool:
+        """Whether any ready document is in scope."""
+        ...
+
+
+class ApiKeys(Protocol):
+    """The tenant's keys."""
+
+    async def insert(self, key: ApiKey, secret_hash: bytes, *, operator: bool = False, user_id: UUID | None = None) -> ApiKey: ...
+
+    async def get(self, key_id: UUID) -> ApiKey: ...
+
+    async def list(self, paging: Paging) -> Listing[ApiKey]: ...
+
+    async def revoke(self, key_id: UUID) -> ApiKey: ...
+
+
+class Transaction(Protocol):
+    """One transaction of one tenant."""
+
+    documents: Documents
+    collections: Collections
+    passages: Passages
+    api_keys: ApiKeys
+
+    async def corpus_epoch(self) -> int:
+        """Grows with every publish, delete and change of access."""
+        ...
+
+    async def audit(self, action: str, object_kind: str, object_id: UUID | None, details: Mapping[str, Any] | None = None) -> None:
+        """Records who did what; never document text."""
+        ...
+
+    async def remember(self, claim: "IdempotencyClaim", response: StoredResponse) -> None:
+        """Stores the answer of an idempotent request with its effect. LostLease when the claim was taken over meanwhile."""
+        ...
+
+
+class Catalog(Protocol):
+    """The door."""
+
+    def transaction(self, principal: Principal) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction of the principal's tenant. Never await another service inside."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyClaim:
+    """The right to execute one request under an Idempotency-Key."""
+
+    principal: Principal
+    route: str
+    key: str
+    token: UUID
+
+
+class IdempotencyStore(Protocol):
+    """Keys of idempotent requests: per tenant, principal and path, kept for 24 h."""
+
+    async def claim(self, principal: Principal, route: str, key: str, fingerprint: bytes) -> IdempotencyClaim | StoredResponse:
+        """The claim, or the stored answer. IdempotencyInProgress while another runs; IdempotencyKeyReused for another fingerprint.
+
+        An upload claims after its bytes are staged and hashed: until then nothing has taken effect. A claim that was not extended
+        for 60 s (its process died) may be taken over; `remember` then fails for the former holder, so that the effect is one.
+        """
+        ...
+
+    async def extend(self, claim: IdempotencyClaim) -> None:
+        """Keeps a long request's claim alive."""
+        ...
+
+    async def finish(self, claim: IdempotencyClaim, response: StoredResponse) -> None:
+        """Stores the answer of a request without effects in the database (search, ask)."""
+        ...
+
+    async def release(self, claim: IdempotencyClaim) -> None:
+        """The request failed and did nothing: the key is free again."""
+        ...
+
+
+class Credentials(Protocol):
+    """Finds who a secret belongs to, before any tenant is known."""
+
+    async def find(self, secret_hash: bytes) -> Principal | None:
+        """The principal of a live key, None for absent, expired and revoked alike. Notes its use at most once a minute."""
+        ...
+
+
+class Tenants(Protocol):
+    """The platform operator's view."""
+
+    async def create(self, tenant: Tenant, key: ApiKey, secret_hash: bytes, *, operator: bool) -> Tenant:
+        """A tenant with its first user and admin key. DuplicateName when the name is taken."""
+        ...
+
+    async def find_by_name(self, name: str) -> Tenant | None: ...
+
+
+class JobQueue(Protocol):
+    """Ingest jobs in PostgreSQL: leases with fences. All times are the database's."""
+
+    async def lease(self, worker: str, lease_s: float) -> Lease | None:
+        """The next job of the tenant whose turn it is, or None. Takes over expired leases; more than 5 takeovers of the same
+        generation fail it with `parser_crash`."""
+        ...
+
+    async def heartbeat(self, lease: Lease, lease_s: float) -> None:
+        """Extends the lease. LostLease when the fence moved on or the document is being deleted."""
+        ...
+
+    async def progress(self, lease: Lease, stage: str, pages_done: int, pages_total: int | None) -> None:
+        """Under the fence, LostLease otherwise. pages_done never goes back."""
+        ...
+
+    async def record_parsed(self, lease: Lease, pages: Sequence[Page], chunks: Sequence[Chunk], title: str | None) -> None:
+        """Writes pages and chunks of the generation (again: replaces them), QUEUED → PARSED."""
+        ...
+
+    async def chunks(self, lease: Lease) -> Sequence[Chunk]:
+        """The stored chunks of the generation, to embed them."""
+        ...
+
+    async def record_state(self, lease: Lease, before: State, after: State, *, embedding_model: str | None = None, dimension: int | None = None) -> None:
+        """A compare-and-set of the state under the fence. LostLease when it does not hold."""
+        ...
+
+    async def publish(self, lease: Lease) -> None:
+        """INDEXED → READY in one compare-and-set: live generation, page and chunk counts, epoch + 1, audit, usage, purge of the
+        generation before. LostLease when the document is being deleted, or superseded meanwhile."""
+        ...
+
+    async def fail(self, lease: Lease, failure: Failure) -> None:
+        """FAILED with a reason; what the generation had written is purged (its blob stays, for retry)."""
+        ...
+
+    async def retry_later(self, lease: Lease, delay_s: float) -> None:
+        """Gives the job back after a transient error, to be leased again after the delay."""
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Gives the job back at once (shutdown)."""
+        ...
+
+    async def lease_purge(self, worker: str, lease_s: float) -> Purge | None:
+        """The next purge that is due: never while an ingest lease of that generation still runs."""
+        ...
+
+    async def finish_purge(self, purge: Purge) -> None:
+        """Rows of pages and chunks go, and of the whole document with its last generation; then the order itself, under its fence."""
+        ...
+
+    async def blob_keys_of(self, purge: Purge) -> Sequence[str]:
+        """The blobs that a purge is to remove."""
+        ...
+
+    async def known_blobs(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that a row owns."""
+        ...
+
+    async def maintain(self) -> None:
+        """Drops idempotency keys past their time and makes next months' partitions."""
+        ...
