@@ -27,7 +27,8 @@ class Settings(BaseSettings):
 
     # --- stores
     database_dsn: SecretStr | None = None  # None: the embedded PostgreSQL of the data folder
-    database_admin_dsn: SecretStr | None = None  # for migrations, where it differs
+    database_worker_dsn: SecretStr | None = None  # the ingest worker's role
+    database_admin_dsn: SecretStr | None = None  # for migrations: may create roles
     database_pool_size: int = Field(8, ge=1, le=200)
     blob_dir: Path | None = None  # None: DATA_DIR/blobs
 
@@ -71,13 +72,18 @@ class Settings(BaseSettings):
     # --- the worker
     lease_s: float = Field(45.0, gt=0)
     heartbeat_s: float = Field(10.0, gt=0)
-    poll_s: float = Field(1.0, gt=0)
+    poll_s: float = Field(0.25, gt=0)
     worker_concurrency: int = Field(2, ge=1, le=64)
 
     # --- retention and logs
     idempotency_hours: float = Field(24.0, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     max_concurrent_requests: int = Field(64, ge=1)
+
+    @property
+    def cache(self) -> Path:
+        """What can be computed or fetched again: measurements, weights from a hub."""
+        return (self.data_dir / "cache").absolute()
 
     @property
     def blobs(self) -> Path:
@@ -104,3 +110,8 @@ def load(**overrides: Any) -> Settings:
 def current() -> Settings:
     """This process's settings, read once."""
     return load()
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """This process's environment for a process that it starts, with additions. Ray's and docray's settings pass through."""
+    return {**os.environ, **extra}

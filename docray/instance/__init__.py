@@ -1,0 +1,1 @@
+"""One running docray on one machine: its data folder, its processes and who keeps them running."""

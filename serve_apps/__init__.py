@@ -1,0 +1,1 @@
+"""Ray Serve deployments: lifecycle, batching, scaling knobs. Not: business rules, SQL, prompts."""

@@ -1,0 +1,33 @@
+"""Builds the engines that `docray` may not import, from settings: the embedder of this process, and the language model."""
+
+from docray.domain.ports import Generator
+from docray.settings import Settings
+from models.embedding import EmbeddingEngine, EmbeddingSpec, build_engine
+from models.in_process import InProcessEmbedder
+from models.remote_llm import build_generator
+
+
+def embedding_engine(settings: Settings) -> EmbeddingEngine:
+    """The engine of the configured model, warmed up."""
+    spec = EmbeddingSpec(
+        model=settings.embedding_model,
+        engine=settings.embedding_engine,
+        precision=settings.embedding_precision,
+        threads=settings.embedding_threads,
+        query_prefix=settings.query_prefix,
+        passage_prefix=settings.passage_prefix,
+        cache_folder=settings.cache,
+    )
+    engine = build_engine(spec)
+    engine.warm_up()
+    return engine
+
+
+def local_embedder(settings: Settings) -> InProcessEmbedder:
+    """The embedder in this process."""
+    return InProcessEmbedder(embedding_engine(settings), query_cache_size=settings.query_cache_size)
+
+
+def language_model(settings: Settings) -> Generator | None:
+    """The configured language model, or None: then answers quote."""
+    return build_generator(settings)

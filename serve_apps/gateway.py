@@ -1,0 +1,40 @@
+"""The ingress deployment: mounts the FastAPI factory with the services that wiring builds. Not routes."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.config import BackpressureConfig
+from ray.serve.handle import DeploymentHandle
+
+from docray import settings as environment
+from docray import wiring
+from serve_apps import engines
+from serve_apps.handles import RemoteEmbedder
+
+
+@serve.deployment(
+    name="Gateway",
+    max_ongoing_requests=256,
+    max_queued_requests=128,
+    backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+    health_check_period_s=5,
+    health_check_timeout_s=10,
+    graceful_shutdown_timeout_s=40,
+)
+@serve.ingress()
+class Gateway:
+    """One API process: auth, limits, search, prompt and JSON happen here; at most one hop, to the embedder."""
+
+    def __init__(self, embedder: DeploymentHandle | None = None) -> None:
+        self._handle = embedder
+        self._settings = environment.current()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The app; its services open in the lifespan, on the loop that serves requests."""
+        return wiring.build_gateway(self._settings, embedder=self._embedder, generator=lambda: engines.language_model(self._settings))
+
+    def _embedder(self) -> Any:
+        if self._handle is not None:
+            return RemoteEmbedder(self._handle)
+        return engines.local_embedder(self._settings)

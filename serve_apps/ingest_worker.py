@@ -1,0 +1,57 @@
+"""The ingest worker as a deployment: starts `docray.ingestion.worker` loops and stops them gracefully. Not parsing, not SQL."""
+
+import asyncio
+import logging
+import os
+import socket
+
+from ray import serve
+
+from docray import settings as environment
+from docray import wiring
+from serve_apps import engines
+from serve_apps.handles import RemoteEmbedder
+
+logger = logging.getLogger("ray.serve")
+
+
+@serve.deployment(
+    name="IngestWorker",
+    max_ongoing_requests=8,
+    health_check_period_s=5,
+    health_check_timeout_s=10,
+    graceful_shutdown_timeout_s=60,
+)
+class IngestWorker:
+    """Leases jobs from PostgreSQL until it is told to stop. Takes no requests: the queue is the only way in."""
+
+    def __init__(self, embedder_app: str | None = None) -> None:
+        self._settings = environment.current()
+        self._embedder_app = embedder_app
+        self._started = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        embedder = await self._embedder()
+        self._worker = wiring.build_worker(self._settings, embedder=embedder, name=f"{socket.gethostname()}/{os.getpid()}")
+        async with self._worker as worker:
+            await worker.run()
+
+    async def _embedder(self):  # type: ignore[no-untyped-def]
+        if self._embedder_app is None:
+            return await asyncio.to_thread(engines.local_embedder, self._settings)
+        return await RemoteEmbedder.connect(serve.get_deployment_handle("Embedder", self._embedder_app))
+
+    async def check_health(self) -> None:
+        """Unhealthy when the loop ended: Serve then starts another replica. Never asks the database."""
+        if self._started.done():
+            self._started.result()
+            raise RuntimeError("the worker loop ended")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """The backlog that the last poll saw, for `serve_apps.scaling`."""
+        worker = getattr(self, "_worker", None)
+        return {"backlog": float(worker.backlog) if worker else 0.0}
+
+    async def __del__(self) -> None:
+        self._started.cancel()
+        await asyncio.gather(self._started, return_exceptions=True)
