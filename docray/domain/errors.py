@@ -101,7 +101,7 @@ class RangeNotSatisfiable(InvalidRequest):
 
 
 class Unauthenticated(DocrayError):
-    """Credentials are needed."""
+    """Credentials are needed for that. Send `Authorization: Bearer <api key>`."""
 
     type = "authentication"
     code = "invalid_credentials"

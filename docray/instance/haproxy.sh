@@ -1,8 +1,8 @@
 #!/bin/sh
 # Stands between Ray Serve and HAProxy (RAY_SERVE_HAPROXY_BINARY_PATH): the same program, with a few changes to the file Serve writes.
 # 1. HAProxy's metrics and statistics listen on loopback, not on every interface.
-# 2. What HAProxy itself answers (no replica, time-out, broken request) has docray's error shape, and 503 keeps its status; Serve's
-#    fallback proxy, which would answer in plain text while no replica is up, is left out, and so is the server's name.
+# 2. What HAProxy itself answers (no replica, time-out) has docray's error shape, and 503 keeps its status; Serve's
+#    fallback proxy, which would answer in plain text while no replica is up, is left out, and so is the server's name. (What is not HTTP at all gets HAProxy's built-in 400, which nothing can change.)
 set -eu
 file=
 previous=
@@ -19,8 +19,6 @@ if [ -n "$file" ] && ! grep -q 'docray-error-shape' "$file"; then
     {
         echo '    # docray-error-shape'
         echo '    unique-id-format %[uuid()]'
-        error 400 invalid_request malformed_json false '' 'The request is not valid HTTP. Send it again, well-formed.'
-        error 408 unavailable unavailable true 'hdr Retry-After 1' 'The request was not sent in time. Send it again.'
         error 500 internal internal false '' 'Something went wrong on our side. Try again; if it stays, report the request id.'
         error 502 unavailable unavailable true 'hdr Retry-After 1' 'A part of the service is not available. Try again after the time in Retry-After.'
         error 503 unavailable unavailable true 'hdr Retry-After 1' 'A part of the service is not available. Try again after the time in Retry-After.'

@@ -1,6 +1,6 @@
 """Becomes the `postgres` process of an instance; run as a script, by path, with the standard library only.
 
-    python -I launch_postgres.py PROGRAM DATA_FOLDER [ARGUMENT…]
+    python -I launch_postgres.py DATA_FOLDER PROGRAM [ARGUMENT…]
 
 Does two things before it hands its process over to PROGRAM (`postgres`, or `initdb`):
 
@@ -104,19 +104,19 @@ def _serves(pid: int, folder: Path) -> bool:
     return os.path.basename(arguments[0]) == b"postgres" and any(argument and os.path.realpath(argument) == real for argument in arguments[1:])
 
 
-def main(program: str, folder: Path, arguments: list[str]) -> None:
-    """Prepares, then is PROGRAM."""
+def main(folder: Path, words: list[str]) -> None:
+    """Prepares, then is the program that `words` begin with."""
     disown_stale_pid(folder / "postmaster.pid", folder)
-    if "-k" in arguments:
-        disown_stale_pid(Path(arguments[arguments.index("-k") + 1]) / ".s.PGSQL.5432.lock", folder)
+    if "-k" in words:
+        disown_stale_pid(Path(words[words.index("-k") + 1]) / ".s.PGSQL.5432.lock", folder)
     if os.geteuid() == 0:
         user = service_user()
         if namespaces_work(user):
             enter_namespace(user)
         else:
             become(user, folder)
-    os.execv(program, [program, "-D", str(folder), *arguments])
+    os.execv(words[0], words)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

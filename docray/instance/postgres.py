@@ -88,9 +88,9 @@ def ensure_initialised(folder: Path) -> None:
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True, mode=0o700)
     try:
-        _run(_launch("initdb", making, "-U", SUPERUSER, "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+        _run(_launch(making, "initdb", "-D", str(making), "-U", SUPERUSER, "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
                      "--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions"))  # fmt: skip
-        _run([*_launch("postgres", making, "--single"), "postgres"], f"CREATE DATABASE {DATABASE};\n")
+        _run(_launch(making, "postgres", "--single", "-D", str(making), "postgres"), f"CREATE DATABASE {DATABASE};\n")
         making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
@@ -99,7 +99,8 @@ def ensure_initialised(folder: Path) -> None:
 def command(folder: Path) -> list[str]:
     """The foreground server of a data folder. SIGINT stops it in good order; killed, it may be started again at once."""
     settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    return _launch("postgres", folder.absolute(), "-k", str(socket_folder(folder)), "-p", str(_PORT), *settings)
+    folder = folder.absolute()
+    return _launch(folder, "postgres", "-D", str(folder), "-k", str(socket_folder(folder)), "-p", str(_PORT), *settings)
 
 
 def dsn(folder: Path, user: str, database: str = DATABASE) -> str:
@@ -145,8 +146,8 @@ def _private(folder: Path) -> Path:
     return folder
 
 
-def _launch(program: str, folder: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-I", str(Path(launch_postgres.__file__)), str(programs() / program), str(folder), *arguments]
+def _launch(folder: Path, program: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-I", str(Path(launch_postgres.__file__)), str(folder), str(programs() / program), *arguments]
 
 
 def _run(words: list[str], typed: str = "") -> None:
