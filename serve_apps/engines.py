@@ -16,7 +16,7 @@ def embedding_engine(settings: Settings) -> EmbeddingEngine:
         threads=settings.embedding_threads,
         query_prefix=settings.query_prefix,
         passage_prefix=settings.passage_prefix,
-        cache_folder=settings.cache,
+        cache_dir=settings.cache,
     )
     engine = build_engine(spec)
     engine.warm_up()

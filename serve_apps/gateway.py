@@ -1,7 +1,5 @@
 """The ingress deployment: mounts the FastAPI factory with the services that wiring builds. Not routes."""
 
-from typing import Any
-
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import BackpressureConfig
@@ -9,6 +7,7 @@ from ray.serve.handle import DeploymentHandle
 
 from docray import settings as environment
 from docray import wiring
+from docray.domain.ports import Embedder
 from serve_apps import engines
 from serve_apps.handles import RemoteEmbedder
 
@@ -34,7 +33,7 @@ class Gateway:
         """The app; its services open in the lifespan, on the loop that serves requests."""
         return wiring.build_gateway(self._settings, embedder=self._embedder, generator=lambda: engines.language_model(self._settings))
 
-    def _embedder(self) -> Any:
+    def _embedder(self) -> Embedder:
         if self._handle is not None:
             return RemoteEmbedder(self._handle)
         return engines.local_embedder(self._settings)

@@ -1,7 +1,6 @@
 """The ingest worker as a deployment: starts `docray.ingestion.worker` loops and stops them gracefully. Not parsing, not SQL."""
 
 import asyncio
-import logging
 import os
 import socket
 
@@ -9,10 +8,10 @@ from ray import serve
 
 from docray import settings as environment
 from docray import wiring
+from docray.domain.ports import Embedder
+from docray.ingestion.worker import IngestWorker
 from serve_apps import engines
 from serve_apps.handles import RemoteEmbedder
-
-logger = logging.getLogger("ray.serve")
 
 
 @serve.deployment(
@@ -28,18 +27,21 @@ class IngestWorker:
     def __init__(self, embedder_app: str | None = None) -> None:
         self._settings = environment.current()
         self._embedder_app = embedder_app
+        self._worker: IngestWorker | None = None
         self._started = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        embedder = await self._embedder()
-        self._worker = wiring.build_worker(self._settings, embedder=embedder, name=f"{socket.gethostname()}/{os.getpid()}")
-        async with self._worker as worker:
+        name = f"{socket.gethostname()}/{os.getpid()}"
+        async with wiring.opened_worker(self._settings, embedder=await self._embedder(), name=name) as worker:
+            self._worker = worker
             await worker.run()
 
-    async def _embedder(self):  # type: ignore[no-untyped-def]
+    async def _embedder(self) -> Embedder:
         if self._embedder_app is None:
             return await asyncio.to_thread(engines.local_embedder, self._settings)
-        return await RemoteEmbedder.connect(serve.get_deployment_handle("Embedder", self._embedder_app))
+        remote = RemoteEmbedder(serve.get_deployment_handle("Embedder", self._embedder_app))
+        await remote.open()
+        return remote
 
     async def check_health(self) -> None:
         """Unhealthy when the loop ended: Serve then starts another replica. Never asks the database."""
@@ -49,8 +51,7 @@ class IngestWorker:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """The backlog that the last poll saw, for `serve_apps.scaling`."""
-        worker = getattr(self, "_worker", None)
-        return {"backlog": float(worker.backlog) if worker else 0.0}
+        return {"backlog": float(await self._worker.backlog()) if self._worker else 0.0}
 
     async def __del__(self) -> None:
         self._started.cancel()

@@ -289,6 +289,10 @@ class JobQueue(Protocol):
         generation fail it with `parser_crash`."""
         ...
 
+    async def backlog(self) -> int:
+        """How many generations of all tenants wait for a worker."""
+        ...
+
     async def heartbeat(self, lease: Lease, lease_s: float) -> None:
         """Extends the lease. LostLease when the fence moved on or the document is being deleted."""
         ...

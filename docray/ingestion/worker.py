@@ -79,6 +79,10 @@ class IngestWorker:
         self._times = times
         self._concurrency = concurrency
 
+    async def backlog(self) -> int:
+        """How many jobs wait, of all tenants."""
+        return await self._queue.backlog()
+
     async def run(self) -> None:
         """Works until cancelled; then gives back what it holds, so that another worker goes on at once."""
         async with asyncio.TaskGroup() as loops:

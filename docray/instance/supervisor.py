@@ -59,7 +59,7 @@ class Supervisor:
             signal.signal(number, lambda *_: self._stop.set())
         self._files.prepare()
         with self._only_one():
-            self._end_leftovers()
+            end_recorded(self._files)
             try:
                 self._start()
                 self._watch()
@@ -86,47 +86,50 @@ class Supervisor:
     # --- starting ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        """PostgreSQL and Ray start side by side; Serve is deployed when the schema is current."""
         self._port = next_free(self._settings.port)
-        api_key = self._start_database()
-        self._start_ray()
-        self._wait_for("the API", self._api_answers)
-        assert self._head is not None
-        self._files.write(
-            Instance(
-                url=f"http://127.0.0.1:{self._port}",
-                dashboard_url=self._head.dashboard_url,
-                data_dir=str(self._files.data_dir),
-                api_key=api_key,
-                pid=os.getpid(),
-            )
-        )
-        log.info("ready at port %d", self._port)
-
-    def _start_database(self) -> str:
-        """PostgreSQL up, schema current, and the first key: made once, kept in the secrets folder."""
         folder = self._files.postgres
         if self._settings.database_dsn is None:
-            postgres.ensure_initialised(folder)
-            self._postgres = Child(
-                "postgres", postgres.command(folder), log=self._files.logs / "postgres.log", environment=environment.child_environment(),
-                cwd=self._files.data_dir, stop_signal=signal.SIGINT, user=postgres.server_user(folder),
-            )  # fmt: skip
-            self._postgres.start()
-            self._note_children()
-            self._wait_for("PostgreSQL", lambda: postgres.is_ready(folder))
+            self._start_postgres(folder)
         self._environment = {**environment.child_environment(), **self._store_environment(folder)}
-        return wiring.prepare_database(self._settings, admin_dsn=self._admin_dsn(folder), secrets=self._files.secrets)
+        self._start_ray()
+        if self._settings.database_dsn is None:
+            self._wait_for("PostgreSQL", lambda: postgres.is_ready(folder))
+        api_key = wiring.prepare_database(
+            self._settings, admin_dsn=self._admin_dsn(folder), app_dsn=self._app_dsn(folder), secrets=self._files
+        )
+        self._deploy()
+        self._wait_for("the API", self._api_answers)
+        assert self._head is not None
+        url = f"http://127.0.0.1:{self._port}"
+        self._files.write(
+            Instance(url=url, dashboard_url=self._head.dashboard_url, data_dir=str(self._files.data_dir), api_key=api_key, pid=os.getpid())
+        )
+        log.info("ready at %s", url)
+
+    def _start_postgres(self, folder: Path) -> None:
+        postgres.ensure_initialised(folder)
+        self._postgres = Child(
+            "postgres", postgres.command(folder), log=self._files.logs / "postgres.log", environment=environment.child_environment(),
+            cwd=self._files.data_dir, stop_signal=signal.SIGINT,
+        )  # fmt: skip
+        self._postgres.start()
+        self._note_children()
 
     def _store_environment(self, folder: Path) -> dict[str, str]:
         found = {"DOCRAY_DATA_DIR": str(self._files.data_dir)}
         if self._settings.database_dsn is None:
-            found["DOCRAY_DATABASE_DSN"] = postgres.dsn(folder, "docray_app")
+            found["DOCRAY_DATABASE_DSN"] = self._app_dsn(folder)
             found["DOCRAY_DATABASE_WORKER_DSN"] = postgres.dsn(folder, "docray_worker")
         return found
 
+    def _app_dsn(self, folder: Path) -> str:
+        given = self._settings.database_dsn
+        return given.get_secret_value() if given else postgres.dsn(folder, "docray_app")
+
     def _admin_dsn(self, folder: Path) -> str:
         if self._settings.database_dsn is None:
-            return postgres.dsn(folder, "postgres")
+            return postgres.dsn(folder, postgres.SUPERUSER)
         given = self._settings.database_admin_dsn or self._settings.database_dsn
         return given.get_secret_value()
 
@@ -137,6 +140,9 @@ class Supervisor:
         )
         self._ray.start()
         self._note_children()
+
+    def _deploy(self) -> None:
+        assert self._head is not None
         self._wait_for("Ray", self._head.answers)
         self._head.deploy(self._port)
 
@@ -188,7 +194,6 @@ class Supervisor:
         delay_s = self._postgres.restart_delay_s()
         log.warning("PostgreSQL ended; starting it again in %.0f s", delay_s)
         if not self._stop.wait(delay_s):
-            postgres.clear_stale_lock(self._files.postgres)
             self._postgres.start()
             self._note_children()
 
@@ -202,6 +207,7 @@ class Supervisor:
             return
         try:
             self._start_ray()
+            self._deploy()
         except (RuntimeError, TimeoutError, httpx.HTTPError):
             log.exception("Ray did not start; trying again")
 
@@ -224,12 +230,6 @@ class Supervisor:
             with contextlib.suppress(psutil.NoSuchProcess, TypeError):
                 rows.append({"name": child.name, "pid": child.pid, "started": psutil.Process(child.pid).create_time()})
         write_private(self._files.children, json.dumps(rows))
-
-    def _end_leftovers(self) -> None:
-        """Ends what a killed supervisor left running, and clears a crashed PostgreSQL's lock file."""
-        end_recorded(self._files)
-        if self._settings.database_dsn is None:
-            postgres.clear_stale_lock(self._files.postgres)
 
 
 def end_recorded(files: InstanceFiles) -> int:

@@ -1,0 +1,185 @@
+"""Settings → stores, services, the app and the worker. The only importer of `docray.stores`; takes no decisions of its own.
+
+Engines (embedder, language model) are given: `docray` does not know them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from docray.answering.retrieval import SearchService
+from docray.answering.service import AnswerService
+from docray.api.app import create_app
+from docray.api.services import Services
+from docray.domain.errors import DocrayError, Unavailable
+from docray.domain.ids import new_id
+from docray.domain.ports import ChunkIndex, Embedder, Generator
+from docray.domain.principals import Scope, Tenant
+from docray.ingestion.chunking import Chunker
+from docray.ingestion.extract.limits import ParserLimits
+from docray.ingestion.sandbox.client import Parser
+from docray.ingestion.worker import IngestWorker, WorkerTimes
+from docray.observability import logs
+from docray.security.api_keys import make_key
+from docray.settings import Settings
+from docray.stores.catalogue_lint import refuse
+from docray.stores.filesystem_blobs import FilesystemBlobs
+from docray.stores.health_checks import BlobHealth, DatabaseHealth
+from docray.stores.migrate import migrate
+from docray.stores.pgvector_index import PgvectorIndex
+from docray.stores.postgres import Database
+from docray.stores.postgres_catalog import PostgresCatalog
+from docray.stores.postgres_idempotency import PostgresIdempotency
+from docray.stores.postgres_jobs import PostgresJobs
+from docray.stores.postgres_keys import PostgresCredentials, PostgresTenants
+
+DEFAULT_TENANT = "default"
+_FIRST_KEY = "api_key"
+
+
+class LostFirstKey(DocrayError):
+    """The database has a default tenant, but this data folder does not hold its first key. Set DOCRAY_API_KEY to one of its admin keys."""
+
+
+class SecretBox(Protocol):
+    """Where the first key is kept: `docray.instance.files.InstanceFiles`."""
+
+    secrets: Path
+
+    def store_secret(self, name: str, value: str) -> None:
+        """Keeps a secret, readable by its owner only."""
+        ...
+
+
+# --- the API process ----------------------------------------------------------------------------------------------------
+
+
+class OpenEmbedder(Embedder, Protocol):
+    """An embedder with an end."""
+
+    def close(self) -> None:
+        """Lets go of the model."""
+        ...
+
+
+def build_gateway(
+    settings: Settings, *, embedder: Callable[[], Embedder], generator: Callable[[], Generator | None]
+) -> FastAPI:
+    """The app of one API process. Engines and pools open when the app starts, on its event loop, and close with it."""
+    logs.configure(settings.log_level)
+
+    @contextlib.asynccontextmanager
+    async def services() -> AsyncIterator[Services]:
+        async with contextlib.AsyncExitStack() as stack:
+            engine = await asyncio.to_thread(embedder)
+            opener = getattr(engine, "open", None)
+            if opener is not None:
+                await opener()
+            database = await _opened_database(stack, settings.database_dsn, settings.database_pool_size)
+            parser = await _opened_parser(stack, settings)
+            yield _services(settings, database, engine, await asyncio.to_thread(generator), parser)
+
+    return create_app(services)
+
+
+def _services(settings: Settings, database: Database, embedder: Embedder, generator: Generator | None, parser: Parser) -> Services:
+    catalog, blobs = PostgresCatalog(database), FilesystemBlobs(settings.blobs)
+    search = SearchService(catalog=catalog, index=_index(database, embedder), embedder=embedder)
+    return Services(
+        settings=settings,
+        catalog=catalog,
+        credentials=PostgresCredentials(database),
+        tenants=PostgresTenants(database),
+        idempotency=PostgresIdempotency(database),
+        blobs=blobs,
+        search=search,
+        answers=AnswerService(search=search, catalog=catalog, embedder=embedder, generator=generator),
+        pages=parser,
+        health=(DatabaseHealth(database), BlobHealth(blobs)),
+    )
+
+
+# --- the ingest worker --------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def opened_worker(settings: Settings, *, embedder: Embedder, name: str) -> AsyncIterator[IngestWorker]:
+    """A worker with its own pool and parser server, closed with the block."""
+    logs.configure(settings.log_level)
+    async with contextlib.AsyncExitStack() as stack:
+        database = await _opened_database(stack, settings.database_worker_dsn or settings.database_dsn, settings.worker_concurrency + 3)
+        loop = asyncio.get_running_loop()
+
+        def count_tokens(texts: Sequence[str]) -> list[int]:
+            return asyncio.run_coroutine_threadsafe(embedder.count_tokens(texts), loop).result()
+
+        yield IngestWorker(
+            name=name,
+            queue=PostgresJobs(database),
+            blobs=FilesystemBlobs(settings.blobs),
+            parser=await _opened_parser(stack, settings),
+            chunker=Chunker(max_tokens=min(settings.chunk_tokens, embedder.max_tokens), count_tokens=count_tokens),
+            embedder=embedder,
+            index=_index(database, embedder),
+            times=WorkerTimes(lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, poll_s=settings.poll_s),
+            concurrency=settings.worker_concurrency,
+        )
+
+
+# --- the database at start ------------------------------------------------------------------------------------------------
+
+
+def prepare_database(settings: Settings, *, admin_dsn: str, app_dsn: str, secrets: SecretBox) -> str:
+    """Schema current, catalogue clean, and the default tenant's first key, which is the operator's too; returns that key."""
+    return asyncio.run(_prepared_database(settings, admin_dsn, app_dsn, secrets))
+
+
+async def _prepared_database(settings: Settings, admin_dsn: str, app_dsn: str, secrets: SecretBox) -> str:
+    await migrate(admin_dsn)
+    await refuse(admin_dsn)
+    async with contextlib.AsyncExitStack() as stack:
+        database = await _opened_database(stack, SecretStr(app_dsn), 1)
+        return await _first_key(PostgresTenants(database), settings, secrets)
+
+
+async def _first_key(tenants: PostgresTenants, settings: Settings, secrets: SecretBox) -> str:
+    """The key made at the first start. The secret is kept before the tenant is made: a crash in between makes another one next time."""
+    if await tenants.find_by_name(DEFAULT_TENANT) is None:
+        made = make_key("first key", [Scope.ADMIN])
+        secrets.store_secret(_FIRST_KEY, made.secret)
+        await tenants.create(Tenant(id=new_id(), name=DEFAULT_TENANT, created_at=made.key.created_at), made.key, made.hash, operator=True)
+        return made.secret
+    if settings.api_key is not None:
+        return settings.api_key.get_secret_value()
+    kept = secrets.secrets / _FIRST_KEY
+    if not kept.is_file():
+        raise LostFirstKey
+    return kept.read_text(encoding="utf-8").strip()
+
+
+async def _opened_database(stack: contextlib.AsyncExitStack, dsn: SecretStr | None, pool_size: int) -> Database:
+    if dsn is None:
+        raise Unavailable("No database is configured. Set DOCRAY_DATABASE_DSN, or start docray with `docray up`.")
+    database = Database(dsn.get_secret_value(), pool_size=pool_size)
+    await database.open()
+    stack.push_async_callback(database.close)
+    return database
+
+
+async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings) -> Parser:
+    limits = ParserLimits(
+        max_pages=settings.max_pages, time_s=settings.extract_time_s, memory_bytes=settings.extract_memory_bytes, max_text_bytes=settings.max_text_bytes
+    )
+    parser = Parser(engine=settings.pdf_engine, limits=limits, require_confinement=settings.require_sandbox)
+    await parser.start()
+    stack.push_async_callback(parser.close)
+    return parser
+
+
+def _index(database: Database, embedder: Embedder) -> ChunkIndex:
+    return PgvectorIndex(database)
