@@ -18,7 +18,7 @@ from docray.api.app import create_app
 from docray.api.services import Services
 from docray.domain.errors import DocrayError, Unavailable
 from docray.domain.ids import new_id
-from docray.domain.ports import ChunkIndex, Embedder, Generator
+from docray.domain.ports import Embedder, Generator
 from docray.domain.principals import Scope, Tenant
 from docray.ingestion.chunking import Chunker
 from docray.ingestion.extract.limits import ParserLimits
@@ -31,11 +31,11 @@ from docray.stores.catalogue_lint import refuse
 from docray.stores.filesystem_blobs import FilesystemBlobs
 from docray.stores.health_checks import BlobHealth, DatabaseHealth
 from docray.stores.migrate import migrate
-from docray.stores.pgvector_index import PgvectorIndex
+from docray.stores.pgvector_index import PgVectorIndex
 from docray.stores.postgres import Database
 from docray.stores.postgres_catalog import PostgresCatalog
 from docray.stores.postgres_idempotency import PostgresIdempotency
-from docray.stores.postgres_jobs import PostgresJobs
+from docray.stores.postgres_jobs import PostgresJobQueue
 from docray.stores.postgres_keys import PostgresCredentials, PostgresTenants
 
 DEFAULT_TENANT = "default"
@@ -49,7 +49,10 @@ class LostFirstKey(DocrayError):
 class SecretBox(Protocol):
     """Where the first key is kept: `docray.instance.files.InstanceFiles`."""
 
-    secrets: Path
+    @property
+    def secrets(self) -> Path:
+        """The folder of secrets."""
+        ...
 
     def store_secret(self, name: str, value: str) -> None:
         """Keeps a secret, readable by its owner only."""
@@ -59,46 +62,43 @@ class SecretBox(Protocol):
 # --- the API process ----------------------------------------------------------------------------------------------------
 
 
-class OpenEmbedder(Embedder, Protocol):
-    """An embedder with an end."""
-
-    def close(self) -> None:
-        """Lets go of the model."""
-        ...
-
-
 def build_gateway(
     settings: Settings, *, embedder: Callable[[], Embedder], generator: Callable[[], Generator | None]
 ) -> FastAPI:
     """The app of one API process. Engines and pools open when the app starts, on its event loop, and close with it."""
     logs.configure(settings.log_level)
+    stack = contextlib.AsyncExitStack()
 
-    @contextlib.asynccontextmanager
-    async def services() -> AsyncIterator[Services]:
-        async with contextlib.AsyncExitStack() as stack:
-            engine = await asyncio.to_thread(embedder)
-            opener = getattr(engine, "open", None)
-            if opener is not None:
-                await opener()
-            database = await _opened_database(stack, settings.database_dsn, settings.database_pool_size)
-            parser = await _opened_parser(stack, settings)
-            yield _services(settings, database, engine, await asyncio.to_thread(generator), parser)
+    async def services() -> Services:
+        engine = await asyncio.to_thread(embedder)
+        await _opened_embedder(stack, engine)
+        database = await _opened_database(stack, settings.database_dsn, settings.database_pool_size)
+        parser = await _opened_parser(stack, settings)
+        return _services(settings, database, engine, generator(), parser)
 
-    return create_app(services)
+    return create_app(services, settings=settings, on_stop=[stack.aclose])
 
 
 def _services(settings: Settings, database: Database, embedder: Embedder, generator: Generator | None, parser: Parser) -> Services:
     catalog, blobs = PostgresCatalog(database), FilesystemBlobs(settings.blobs)
-    search = SearchService(catalog=catalog, index=_index(database, embedder), embedder=embedder)
+    search = SearchService(catalog=catalog, index=PgVectorIndex(database), embedder=embedder)
     return Services(
         settings=settings,
         catalog=catalog,
         credentials=PostgresCredentials(database),
         tenants=PostgresTenants(database),
-        idempotency=PostgresIdempotency(database),
+        idempotency=PostgresIdempotency(database, keep_s=settings.idempotency_hours * 3600),
         blobs=blobs,
         search=search,
-        answers=AnswerService(search=search, catalog=catalog, embedder=embedder, generator=generator),
+        answers=AnswerService(
+            search=search,
+            catalog=catalog,
+            embedder=embedder,
+            generator=generator,
+            context_tokens=settings.llm_context_tokens,
+            max_tokens=settings.llm_max_tokens,
+            temperature=settings.llm_temperature,
+        ),
         pages=parser,
         health=(DatabaseHealth(database), BlobHealth(blobs)),
     )
@@ -112,6 +112,7 @@ async def opened_worker(settings: Settings, *, embedder: Embedder, name: str) ->
     """A worker with its own pool and parser server, closed with the block."""
     logs.configure(settings.log_level)
     async with contextlib.AsyncExitStack() as stack:
+        await _opened_embedder(stack, embedder)
         database = await _opened_database(stack, settings.database_worker_dsn or settings.database_dsn, settings.worker_concurrency + 3)
         loop = asyncio.get_running_loop()
 
@@ -120,12 +121,12 @@ async def opened_worker(settings: Settings, *, embedder: Embedder, name: str) ->
 
         yield IngestWorker(
             name=name,
-            queue=PostgresJobs(database),
+            queue=PostgresJobQueue(database, idempotency_keep_s=settings.idempotency_hours * 3600),
             blobs=FilesystemBlobs(settings.blobs),
             parser=await _opened_parser(stack, settings),
             chunker=Chunker(max_tokens=min(settings.chunk_tokens, embedder.max_tokens), count_tokens=count_tokens),
             embedder=embedder,
-            index=_index(database, embedder),
+            index=PgVectorIndex(database),
             times=WorkerTimes(lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, poll_s=settings.poll_s),
             concurrency=settings.worker_concurrency,
         )
@@ -141,9 +142,9 @@ def prepare_database(settings: Settings, *, admin_dsn: str, app_dsn: str, secret
 
 async def _prepared_database(settings: Settings, admin_dsn: str, app_dsn: str, secrets: SecretBox) -> str:
     await migrate(admin_dsn)
-    await refuse(admin_dsn)
     async with contextlib.AsyncExitStack() as stack:
         database = await _opened_database(stack, SecretStr(app_dsn), 1)
+        await refuse(database)
         return await _first_key(PostgresTenants(database), settings, secrets)
 
 
@@ -152,7 +153,7 @@ async def _first_key(tenants: PostgresTenants, settings: Settings, secrets: Secr
     if await tenants.find_by_name(DEFAULT_TENANT) is None:
         made = make_key("first key", [Scope.ADMIN])
         secrets.store_secret(_FIRST_KEY, made.secret)
-        await tenants.create(Tenant(id=new_id(), name=DEFAULT_TENANT, created_at=made.key.created_at), made.key, made.hash, operator=True)
+        await tenants.create(Tenant(id=new_id(), name=DEFAULT_TENANT, created_at=made.key.created_at), made.key, made.secret_hash, operator=True)
         return made.secret
     if settings.api_key is not None:
         return settings.api_key.get_secret_value()
@@ -171,6 +172,15 @@ async def _opened_database(stack: contextlib.AsyncExitStack, dsn: SecretStr | No
     return database
 
 
+async def _opened_embedder(stack: contextlib.AsyncExitStack, embedder: Embedder) -> None:
+    """A remote embedder learns what it talks to; a local one is closed at the end."""
+    opener, closer = getattr(embedder, "open", None), getattr(embedder, "close", None)
+    if opener is not None:
+        await opener()
+    if closer is not None:
+        stack.callback(closer)
+
+
 async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings) -> Parser:
     limits = ParserLimits(
         max_pages=settings.max_pages, time_s=settings.extract_time_s, memory_bytes=settings.extract_memory_bytes, max_text_bytes=settings.max_text_bytes
@@ -179,7 +189,3 @@ async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings) -
     await parser.start()
     stack.push_async_callback(parser.close)
     return parser
-
-
-def _index(database: Database, embedder: Embedder) -> ChunkIndex:
-    return PgvectorIndex(database)

@@ -39,9 +39,7 @@ class IngestWorker:
     async def _embedder(self) -> Embedder:
         if self._embedder_app is None:
             return await asyncio.to_thread(engines.local_embedder, self._settings)
-        remote = RemoteEmbedder(serve.get_deployment_handle("Embedder", self._embedder_app))
-        await remote.open()
-        return remote
+        return RemoteEmbedder(serve.get_deployment_handle("Embedder", self._embedder_app))
 
     async def check_health(self) -> None:
         """Unhealthy when the loop ended: Serve then starts another replica. Never asks the database."""

@@ -1,6 +1,7 @@
 """`docray up`, `down`, `status` and `doctor`: the instance on this machine."""
 
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
@@ -54,7 +55,7 @@ def status(url: Url = None, api_key: ApiKey = None, data_dir: DataDir = None, as
     """Whether docray runs, where, and how its documents stand."""
     files = files_of(data_dir)
     instance = files.read()
-    found = {"state": "stopped", "url": None, "dashboard_url": None, "data_dir": str(files.data_dir), "documents": {}, "checks": {}}
+    found: dict[str, Any] = {"state": "stopped", "url": None, "dashboard_url": None, "data_dir": str(files.data_dir), "documents": {}, "checks": {}}
     try:
         with connect(url, api_key, data_dir) as client:
             own = instance is not None and client.url == instance.url
@@ -65,13 +66,13 @@ def status(url: Url = None, api_key: ApiKey = None, data_dir: DataDir = None, as
         print_json(found)
         return
     out.print(f"{found['state']}: {found['url'] or found['data_dir']}", markup=False)
-    for state, count in found["documents"].items():  # type: ignore[attr-defined]
+    for state, count in found["documents"].items():
         out.print(f"  {count} {state}", markup=False)
-    for name, check in found["checks"].items():  # type: ignore[attr-defined]
+    for name, check in found["checks"].items():
         out.print(f"  {name}: {'ok' if check['ok'] else check['detail']}", markup=False)
 
 
-def _state_of(client: Client) -> dict[str, object]:
+def _state_of(client: Client) -> dict[str, Any]:
     try:
         ready = client.call("GET", "/readyz")
     except NotReachable:

@@ -203,10 +203,17 @@ class ApiKeys(Protocol):
 class Transaction(Protocol):
     """One transaction of one tenant."""
 
-    documents: Documents
-    collections: Collections
-    passages: Passages
-    api_keys: ApiKeys
+    @property
+    def documents(self) -> Documents: ...
+
+    @property
+    def collections(self) -> Collections: ...
+
+    @property
+    def passages(self) -> Passages: ...
+
+    @property
+    def api_keys(self) -> ApiKeys: ...
 
     async def corpus_epoch(self) -> int:
         """Grows with every publish, delete and change of access."""

@@ -1,5 +1,6 @@
 """What docray needs on this machine, checked, with what to do about it: `docray doctor`."""
 
+import asyncio
 import importlib.metadata
 import importlib.util
 import os
@@ -14,7 +15,7 @@ import psutil
 
 from docray import __version__
 from docray import settings as environment
-from docray.ingestion.sandbox.probe import probe
+from docray.ingestion.sandbox.probe import probe_sandbox
 from docray.instance.files import InstanceFiles
 from docray.instance.ports import is_free, next_free
 from docray.instance.ray_head import haproxy_binary, project_root
@@ -105,12 +106,9 @@ def _weights() -> Check:
 
 
 def _sandbox() -> Check:
-    abilities = probe()
-    have = [name for name, there in abilities.items() if there]
-    lacking = [name for name, there in abilities.items() if not there]
-    strict = environment.load().require_sandbox
-    detail = f"{', '.join(have) or 'process limits only'}" + (f"; this kernel lacks {', '.join(lacking)}" if lacking else "")
-    return Check("sandbox", not (lacking and strict), detail, "Use a kernel from 5.13 on with Landlock and seccomp." if lacking else None)
+    settings = environment.load()
+    found = asyncio.run(probe_sandbox(settings.pdf_engine))
+    return Check("sandbox", found.ok or not settings.require_sandbox, found.detail, found.fix)
 
 
 def _versions() -> Check:

@@ -45,7 +45,7 @@ class RayPorts:
     def choose(cls) -> "RayPorts":
         """Ports that are free now."""
         return cls(
-            **dict(zip([name for name in cls.__slots__ if not name.startswith("ingress")], any_free(13), strict=True)),  # type: ignore[attr-defined]
+            **dict(zip([name for name in cls.__slots__ if not name.startswith("ingress")], any_free(13), strict=True)),
             ingress_http=free_block(_BLOCK, 20_000, 26_000),
             ingress_grpc=free_block(_BLOCK, 26_000, 32_000),
         )

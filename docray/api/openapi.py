@@ -1,0 +1,62 @@
+"""What the generated OpenAPI needs said: errors by status, media types that are not JSON, the bearer scheme."""
+
+from typing import Any
+
+from docray.api.schemas.common import Error
+
+BEARER = "bearer"
+
+_MEANINGS = {
+    304: "Unchanged since that ETag",
+    400: "The body cannot be read",
+    401: "No credentials, or wrong ones",
+    403: "The credentials lack the scope",
+    404: "Not there, not yours, or no id",
+    409: "Does not fit the present state, or a request with this Idempotency-Key still runs",
+    412: "Changed since that ETag",
+    413: "Too large",
+    415: "Not a PDF, or a Content-Type that is not understood",
+    416: "The range lies outside the file",
+    422: "A field is not valid, not known, or the Idempotency-Key was used for another request",
+    429: "Too many requests; see Retry-After",
+    500: "Our fault",
+    503: "A part of the service is away; see Retry-After",
+}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def errors(*statuses: int) -> Responses:
+    """Descriptions of error answers."""
+    return {status: {"model": Error, "description": _MEANINGS[status]} for status in statuses}
+
+
+def unchanged() -> Responses:
+    """A 304."""
+    return {304: {"description": _MEANINGS[304]}}
+
+
+def media(media_type: str, description: str, status: int = 200, *, binary: bool = True) -> Responses:
+    """An answer that is not JSON."""
+    schema = {"type": "string", "format": "binary"} if binary else {"type": "string"}
+    return {status: {"description": description, "content": {media_type: {"schema": schema}}}}
+
+
+def parameter(name: str, schema: dict[str, Any], description: str = "", *, where: str = "query", as_json: bool = False) -> dict[str, Any]:
+    """A parameter that FastAPI cannot see in the signature. `as_json`: its value is JSON text."""
+    value = {"content": {"application/json": {"schema": schema}}} if as_json else {"schema": schema}
+    return {"name": name, "in": where, "required": False, "description": description, **value}
+
+
+def upload_body(form: dict[str, Any]) -> dict[str, Any]:
+    """The two bodies of an upload: a form with the file, or the bytes themselves."""
+    file = {"type": "string", "format": "binary", "description": "The PDF"}
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": file, **form}, "required": ["file"], "additionalProperties": False}
+            },
+            "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }

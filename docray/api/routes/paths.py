@@ -1,0 +1,15 @@
+"""Parameters that many calls share."""
+
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from docray.api.schemas.fields import Id, Text
+
+DocumentId = Annotated[Id, Path(description="The document")]
+CollectionId = Annotated[Id, Path(description="The collection")]
+KeyId = Annotated[Id, Path(description="The key")]
+Limit = Annotated[int, Query(ge=1, le=200, description="How many")]
+After = Annotated[Text | None, Query(description="`next_cursor` of the page before")]
+
+

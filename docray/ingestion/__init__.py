@@ -1,0 +1,1 @@
+"""How a PDF gets in: taking it over, reading it, cutting it into passages, publishing, replacing and deleting it."""

@@ -1,0 +1,1 @@
+"""What an operator sees: log lines and health. Nothing here shows document text, questions, answers or secrets."""

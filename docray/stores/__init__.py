@@ -1,0 +1,1 @@
+"""Adapters: one per port and technology. Only `docray.wiring` imports them."""

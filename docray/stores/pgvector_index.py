@@ -1,0 +1,224 @@
+"""`ChunkIndex` in the PostgreSQL that is the truth: vectors by pgvector, keywords by postings of our own.
+
+Owns what is read and written where, and whether a search compares every vector or walks the graph. Leaves terms, postings and ranking to
+`keyword_*`, transactions to `docray.stores.postgres`, and who may see what to the catalogue: it answers with ids and scores.
+"""
+
+import asyncio
+import math
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+
+from docray.domain.documents import Chunk
+from docray.domain.ports import Vectors
+from docray.domain.questions import Candidate, Scope
+from docray.stores.filter_sql import compile_filter, needs_chunks
+from docray.stores.keyword_postings import Part, make_part
+from docray.stores.keyword_scoring import Size
+from docray.stores.keyword_search import SAMPLE_PARTS, KeywordSearch, Parts, Ranked, size_of
+from docray.stores.keyword_terms import Analyser
+from docray.stores.pgvector_statement import Space, Statement, fetch_ranked_in_scope
+from docray.stores.postgres import Connection, Database
+from docray.stores.sql import load
+
+_SQL = load("index")
+_WRITE_BATCH = 256  # vectors a statement: a large graph takes about a millisecond for each, a statement may take 5 s
+_POSTINGS_BATCH = 20_000
+_PURGE_BATCH = 2_000
+_EXACT_CHUNKS = 4_000
+_GRAPH_WIDTH = 100
+_GRAPH_TUPLES = 40_000
+_KNOWN_S = 60.0  # the number of all tenants' vectors is asked for that often
+
+
+class PgVectorIndex:
+    """`docray.domain.ports.ChunkIndex`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._prepared: set[Space] = set()
+        self._analyser = Analyser()
+        self._all_vectors = 0
+        self._known_until = 0.0
+
+    # --- writing
+
+    async def upsert(
+        self, tenant_id: UUID, document_id: UUID, generation: int, chunks: Sequence[tuple[UUID, Chunk]], vectors: Vectors, model_id: str
+    ) -> None:
+        """Writes (chunk id, chunk) with its vector, the keywords first. Writing the same again changes nothing."""
+        if not chunks:
+            return
+        if len(chunks) != len(vectors):
+            raise ValueError("as many vectors as chunks")
+        space = _space(model_id, int(vectors.shape[1]))
+        if space not in self._prepared:
+            async with self._database.tenant_tx(tenant_id) as connection:
+                await connection.execute(_SQL["prepare_space"], space.id, space.dimension)
+            self._prepared.add(space)
+        await self._write_keywords(tenant_id, document_id, generation, [chunk for _, chunk in chunks])
+        for start in range(0, len(chunks), _WRITE_BATCH):
+            batch = chunks[start : start + _WRITE_BATCH]
+            flat = np.asarray(vectors[start : start + _WRITE_BATCH], np.float32).ravel().tolist()
+            async with self._database.tenant_tx(tenant_id) as connection:
+                await connection.execute(
+                    _SQL["write_vectors"], tenant_id, document_id, generation, space.id,
+                    [chunk.n for _, chunk in batch], [chunk_id for chunk_id, _ in batch], flat, space.dimension,
+                )  # fmt: skip
+
+    async def _write_keywords(self, tenant_id: UUID, document_id: UUID, generation: int, chunks: list[Chunk]) -> None:
+        in_order = sorted(chunks, key=lambda chunk: chunk.n)
+        part: Part = await asyncio.to_thread(make_part, document_id, generation, in_order, Analyser())
+        async with self._database.tenant_tx(tenant_id) as connection:
+            there = await connection.fetch(_SQL["parts_of_chunks"], tenant_id, document_id, generation, part.first_n, part.last_n)
+            for row in there:
+                await _remove_part(connection, tenant_id, row)
+            await connection.execute(
+                _SQL["write_part"], tenant_id, part.key, document_id, generation, part.first_n, part.last_n, part.chunks, part.pages, part.terms
+            )
+            for start in range(0, len(part.terms), _POSTINGS_BATCH):
+                end = start + _POSTINGS_BATCH
+                await connection.execute(_SQL["write_postings"], tenant_id, part.key, part.terms[start:end], part.postings[start:end])
+
+    async def purge(self, tenant_id: UUID, document_id: UUID, generation: int | None) -> int:
+        """Removes a generation (all: None), repeats until nothing is left; returns how many rows went."""
+        gone = 0
+        while True:
+            async with self._database.tenant_tx(tenant_id) as connection:
+                removed = await connection.fetchval(_SQL["remove_vectors"], tenant_id, document_id, generation, _PURGE_BATCH)
+                for part in await connection.fetch(_SQL["parts_of_document"], tenant_id, document_id, generation, 1):
+                    removed += await _remove_part(connection, tenant_id, part)
+            if not removed:
+                return gone
+            gone += removed
+
+    async def count(self, tenant_id: UUID, document_id: UUID, generation: int) -> int:
+        """How many chunks of a generation the index holds."""
+        async with self._database.tenant_tx(tenant_id) as connection:
+            return int(await connection.fetchval(_SQL["count"], tenant_id, document_id, generation))
+
+    # --- searching
+
+    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str) -> list[Candidate]:
+        """Nearest passages by cosine, best first."""
+        dense, _ = await self._search(tenant_id, None, vector, limit, scope, model_id)
+        return dense
+
+    async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope) -> list[Candidate]:
+        """Best passages by words, best first: BM25 of the passage averaged with that of its page."""
+        _, keyword = await self._search(tenant_id, query, None, limit, scope, "")
+        return keyword
+
+    async def search_hybrid(
+        self, tenant_id: UUID, query: str, vector: Vectors, limit: int, scope: Scope, model_id: str
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """Both legs in one go: (dense, keyword)."""
+        return await self._search(tenant_id, query, vector, limit, scope, model_id)
+
+    async def _search(
+        self, tenant_id: UUID, query: str | None, vector: Vectors | None, limit: int, scope: Scope, model_id: str
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        async with self._database.tenant_tx(tenant_id) as connection:
+            within = None if scope.unrestricted else await _parts_in_scope(connection, tenant_id, scope)
+            if within is not None and not len(within.keys):
+                return [], []
+            ranked = None if query is None else await KeywordSearch(connection, tenant_id, within).scores(query, self._analyser)
+            statement = Statement(tenant_id, limit, scope)
+            if vector is not None:
+                known = ranked.size if ranked else within.size if within else await _size(connection, tenant_id)
+                graph = await self._prefers_graph(connection, known)
+                if graph:
+                    await connection.execute(_SQL["search_the_graph"], str(max(_GRAPH_WIDTH, limit)), str(_GRAPH_TUPLES))
+                statement.add_nearest(vector, _space(model_id, len(vector)), graph=graph)
+            by_passage = needs_chunks(scope.filter)
+            if ranked and not by_passage:
+                statement.add_ranked(ranked.scores.best(limit))
+            rows = await statement.fetch(connection)
+            if ranked and by_passage:
+                rows += await _ranked_in_scope(connection, tenant_id, ranked, limit, scope)
+        return _dense(rows, ranked), _keyword(rows, ranked)
+
+    async def _prefers_graph(self, connection: Connection, size: Size) -> bool:
+        """Whether the graph finds the nearest of so many chunks sooner than comparing them all.
+
+        Comparing grows with the chunks in scope; the graph has to pass by others' chunks, the more the smaller the share.
+        """
+        if size.chunks <= _EXACT_CHUNKS:
+            return False
+        if time.monotonic() > self._known_until:
+            self._all_vectors = int(await connection.fetchval(_SQL["vectors_of_all"]))
+            self._known_until = time.monotonic() + _KNOWN_S
+        return size.chunks > math.sqrt(_EXACT_CHUNKS * max(self._all_vectors, size.chunks))
+
+
+def _space(model_id: str, dimension: int) -> Space:
+    return Space(zlib.crc32(f"{dimension}/{model_id}".encode()) >> 1, dimension)
+
+
+async def _remove_part(connection: Connection, tenant_id: UUID, part: asyncpg.Record) -> int:
+    """Removes a part and its postings; returns how many rows went."""
+    for start in range(0, len(part["terms"]), _POSTINGS_BATCH):
+        await connection.execute(_SQL["remove_postings"], tenant_id, part["part"], part["terms"][start : start + _POSTINGS_BATCH])
+    await connection.execute(_SQL["remove_part"], tenant_id, part["part"])
+    return len(part["terms"]) + 1
+
+
+async def _size(connection: Connection, tenant_id: UUID) -> Size:
+    return size_of(*(await connection.fetch(_SQL["size"], tenant_id, SAMPLE_PARTS))[0])
+
+
+async def _parts_in_scope(connection: Connection, tenant_id: UUID, scope: Scope) -> Parts:
+    """The parts of documents in scope, of those with a passage in scope where conditions speak of passages."""
+    parameters: list[Any] = [tenant_id]
+    condition = compile_filter(scope, parameters)
+    if needs_chunks(scope.filter):
+        condition = _SQL["has_passage"].replace("{filter}", condition)
+    rows = await connection.fetch(_SQL["parts_in_scope"].replace("{filter}", condition), *parameters)
+    keys = np.sort(np.array([row["part"] for row in rows], np.int64))
+    return Parts(keys, Size(sum(row["chunks"] for row in rows), sum(row["pages"] for row in rows)))
+
+
+async def _ranked_in_scope(connection: Connection, tenant_id: UUID, ranked: Ranked, limit: int, scope: Scope) -> list[asyncpg.Record]:
+    """The best chunks that a scope's conditions on passages hold for: looks further down until there are enough."""
+    rows: list[asyncpg.Record] = []
+    start, step = 0, 4 * limit
+    while len(rows) < limit:
+        ranking = ranked.scores.best(step, start)
+        if not len(ranking.ns):
+            break
+        found = await fetch_ranked_in_scope(connection, tenant_id, ranking, scope)
+        rows += sorted(found, key=lambda row: row["place"])
+        start, step = start + step, min(4 * step, 10_000)
+    return rows[:limit]
+
+
+def _dense(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
+    found = []
+    for row in rows:
+        score = _cosine(row["score"])
+        if row["place"] is None and score is not None:
+            keyword = ranked.scores.of(row["part"], row["n"]) if ranked and row["part"] is not None else None
+            found.append(Candidate(row["chunk_id"], score, dense=score, keyword=keyword))
+    return sorted(found, key=lambda candidate: (-candidate.score, candidate.chunk_id.bytes))
+
+
+def _keyword(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
+    if ranked is None:
+        return []
+    found: dict[UUID, Candidate] = {}
+    for row in rows:
+        score = ranked.scores.of(row["part"], row["n"]) if row["place"] is not None else None
+        if score is not None:
+            found[row["chunk_id"]] = Candidate(row["chunk_id"], score, dense=_cosine(row["score"]), keyword=score)
+    return sorted(found.values(), key=lambda candidate: (-candidate.score, candidate.chunk_id.bytes))
+
+
+def _cosine(product: float | None) -> float | None:
+    """Half precision puts the product of two unit vectors up to a thousandth beyond 1."""
+    return None if product is None else max(-1.0, min(1.0, product))

@@ -1,0 +1,79 @@
+"""Builds the statement of a search: the nearest vectors, the chunks of a keyword ranking, or both in one round trip.
+
+Owns how the named queries of `index.sql` fit together and number their parameters. Leaves deciding between them to `pgvector_index`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from docray.domain.ports import Vectors
+from docray.domain.questions import Scope
+from docray.stores.filter_sql import compile_filter, needs_chunks
+from docray.stores.keyword_scoring import Ranking
+from docray.stores.postgres import Connection
+from docray.stores.sql import load
+
+_SQL = load("index")
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A model and its dimension as a number, so that a partial index can name it."""
+
+    id: int
+    dimension: int
+
+    def fill(self, query: str) -> str:
+        """A query with this space in its places."""
+        return query.replace("{space}", str(self.id)).replace("{dimension}", str(self.dimension))
+
+
+class Statement:
+    """One statement of a tenant; add what it is to find, then fetch."""
+
+    def __init__(self, tenant_id: UUID, limit: int, scope: Scope) -> None:
+        self._scope = scope
+        self._limit = limit
+        self._parameters: list[Any] = [tenant_id]
+        self._space: Space | None = None
+        self._nearest = ""
+        self._ranked = ""
+
+    def add_nearest(self, vector: Vectors, space: Space, *, graph: bool) -> None:
+        """The nearest chunks to a vector; to be added before a ranking."""
+        self._parameters += [vector.tolist(), self._limit]
+        self._space = space
+        name = "nearest" if self._scope.unrestricted else "nearest_in_scope"
+        query = space.fill(_SQL[f"{name}_by_graph" if graph else name])
+        if not self._scope.unrestricted:
+            join = _SQL["chunks_join"] if needs_chunks(self._scope.filter) else ""
+            query = query.replace("{chunks}", join).replace("{filter}", compile_filter(self._scope, self._parameters))
+        self._nearest = query
+
+    def add_ranked(self, ranking: Ranking) -> None:
+        """The chunks of a ranking, none of which a condition on passages may keep out; with their nearness where a vector was added."""
+        query = self._space.fill(_SQL["ranked_and_near"]) if self._space else _SQL["ranked"]
+        self._ranked = _with_pairs(query, ranking, self._parameters)
+
+    async def fetch(self, connection: Connection) -> list[asyncpg.Record]:
+        """Rows of (place in the ranking or NULL, chunk_id, score, part, n); of nearest chunks alone without the part."""
+        if self._ranked and self._nearest:
+            query = _SQL["both"].replace("{ranked}", self._ranked).replace("{nearest}", self._nearest)
+        else:
+            query = self._ranked or self._nearest
+        return await connection.fetch(query, *self._parameters) if query else []
+
+
+async def fetch_ranked_in_scope(connection: Connection, tenant_id: UUID, ranking: Ranking, scope: Scope) -> list[asyncpg.Record]:
+    """Rows of those chunks of a ranking that the whole scope holds for, its conditions on passages included."""
+    parameters: list[Any] = [tenant_id]
+    query = _with_pairs(_SQL["ranked_in_scope"], ranking, parameters)
+    return await connection.fetch(query.replace("{filter}", compile_filter(scope, parameters)), *parameters)
+
+
+def _with_pairs(query: str, ranking: Ranking, parameters: list[Any]) -> str:
+    parameters += [ranking.parts.tolist(), ranking.ns.tolist()]
+    return query.replace("{parts}", f"${len(parameters) - 1}").replace("{ns}", f"${len(parameters)}")

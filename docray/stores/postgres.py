@@ -1,0 +1,152 @@
+"""The only door to PostgreSQL: a pool whose connections are handed out inside a transaction of one tenant.
+
+Owns connecting, the transaction's tenant, cleaning a connection after use and the translation of driver errors. Nobody else acquires
+a connection. Leaves statements to the adapters beside it, schema and roles (with their time-outs) to the migrations.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+from uuid import UUID
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from docray.domain.errors import Unavailable
+from docray.stores.postgres_errors import RETRY_AFTER_S, connecting, translating
+
+Connection = PoolConnectionProxy  # what a block gets; it works like asyncpg.Connection and dies with the block
+
+_CLEAN = "RESET ROLE; RESET ALL; DISCARD TEMP"
+_CONNECT_TIMEOUT_S = 5.0
+_COMMAND_TIMEOUT_S = 15.0  # the server stops a statement after 5 s; this is for a server that does not answer at all
+_ACQUIRE_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
+
+
+class _PooledConnection(asyncpg.Connection):
+    """A connection that remembers whether its session was cleaned with the last COMMIT, which saves the pool a round trip."""
+
+    __slots__ = ("clean",)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.clean = True
+
+    def note_clean(self, clean: bool) -> None:
+        """Whether nothing of a user is left in the session; a method, because the pool's proxy passes calls on but no assignments."""
+        self.clean = clean
+
+
+def _to_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # whole numbers above 64 bits, which orjson does not write
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+async def _introduce(connection: asyncpg.Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads)
+
+
+async def _clean(connection: asyncpg.Connection) -> None:
+    """Leaves no role, setting or temporary table to the next user. When it fails the pool closes the connection."""
+    pooled = cast(_PooledConnection, connection)
+    if not pooled.clean:
+        await connection.execute(_CLEAN)
+        pooled.clean = True
+
+
+class Database:
+    """A pool of connections to one database as one role. `open` before use, in the event loop that uses it."""
+
+    def __init__(self, dsn: str, *, pool_size: int = 8) -> None:
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Connects once, to know that it can. Unavailable when it cannot."""
+        with connecting():
+            self._pool = await asyncpg.create_pool(
+                self._dsn, min_size=1, max_size=self._pool_size, connection_class=_PooledConnection, init=_introduce, reset=_clean,
+                timeout=_CONNECT_TIMEOUT_S, command_timeout=_COMMAND_TIMEOUT_S,
+            )  # fmt: skip
+
+    async def close(self) -> None:
+        """Closes every connection; what still runs is cut off after 5 s."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    @contextlib.asynccontextmanager
+    async def tenant_tx(self, tenant_id: UUID) -> AsyncIterator[Connection]:
+        """A transaction that sees this tenant's rows and no others. Leaving the block commits, an exception rolls back."""
+        if not isinstance(tenant_id, UUID):
+            raise TypeError("a tenant's id is a UUID")
+        begin = f"BEGIN; SELECT set_config('app.tenant_id', '{tenant_id}', true)"
+        async with self._transaction(begin) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def system_tx(self) -> AsyncIterator[Connection]:
+        """A transaction of no tenant: it sees no rows, and may call the functions that its role is granted."""
+        async with self._transaction("BEGIN") as connection:
+            yield connection
+
+    async def call(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Rows of one statement of no tenant, in a transaction of its own: one round trip, for a function call."""
+        async with self._acquired() as connection:
+            return await connection.fetch(query, *arguments)
+
+    @contextlib.asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Connection]:
+        if self._pool is None:
+            raise Unavailable(retry_after_s=RETRY_AFTER_S)
+        with connecting():
+            connection = await self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S)
+        try:
+            with translating():
+                yield connection
+        finally:
+            with translating():
+                await self._pool.release(connection)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncIterator[Connection]:
+        async with self._acquired() as connection:
+            session = cast(_PooledConnection, connection)
+            session.note_clean(False)
+            try:
+                await connection.execute(begin)
+                yield connection
+                # Cleaning within the transaction also fails where the block swallowed an error and the transaction is lost.
+                await connection.execute(f"{_CLEAN}; COMMIT")
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            session.note_clean(True)
+
+
+async def _roll_back(connection: Connection) -> None:
+    """Ends the transaction; a connection that cannot is closed, so that nobody gets it with the transaction open.
+
+    Rolls back even where the driver knows of no transaction: a BEGIN that was cancelled may have reached the server.
+    """
+    try:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+    except BaseException as error:
+        with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken a lost one back already
+            connection.terminate()
+        if not isinstance(error, Exception):
+            raise

@@ -1,0 +1,171 @@
+-- name: prepare_space
+-- Makes the graph of an embedding space, or does nothing.
+SELECT docray.prepare_vector_space($1, $2);
+
+-- name: write_vectors
+-- Chunks with their vectors, given as one flat array.
+INSERT INTO docray.chunk_vectors AS v (tenant_id, document_id, generation, n, space, chunk_id, embedding)
+SELECT $1, $2, $3, r.n, $4, r.chunk_id, (($7::real[])[(r.place - 1) * $8::integer + 1 : r.place * $8::integer])::halfvec
+  FROM unnest($5::integer[], $6::uuid[]) WITH ORDINALITY r (n, chunk_id, place)
+ON CONFLICT (tenant_id, document_id, generation, n, space) DO UPDATE SET chunk_id = excluded.chunk_id, embedding = excluded.embedding
+ WHERE v.chunk_id <> excluded.chunk_id OR v.embedding <> excluded.embedding;
+
+-- name: parts_of_chunks
+-- Parts of a generation that share chunks with a run of them.
+SELECT part, terms FROM docray.keyword_parts
+ WHERE tenant_id = $1 AND document_id = $2 AND generation = $3 AND first_n <= $5 AND last_n >= $4 FOR UPDATE;
+
+-- name: parts_of_document
+-- Some parts of a generation (NULL: of all) of a document.
+SELECT part, terms FROM docray.keyword_parts
+ WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3) LIMIT $4 FOR UPDATE;
+
+-- name: write_part
+-- A part without its postings.
+INSERT INTO docray.keyword_parts (tenant_id, part, document_id, generation, first_n, last_n, chunks, pages, terms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: write_postings
+-- Postings of some terms of a part.
+INSERT INTO docray.keyword_postings (tenant_id, term, part, postings)
+SELECT $1, r.term, $2, r.postings FROM unnest($3::integer[], $4::bytea[]) r (term, postings);
+
+-- name: remove_postings
+-- Removes the postings of some terms of a part.
+DELETE FROM docray.keyword_postings WHERE tenant_id = $1 AND part = $2 AND term = ANY ($3::integer[]);
+
+-- name: remove_part
+-- Removes a part, whose postings are gone.
+DELETE FROM docray.keyword_parts WHERE tenant_id = $1 AND part = $2;
+
+-- name: remove_vectors
+-- Removes some vectors of a generation (NULL: of all) of a document.
+WITH some AS (
+    SELECT document_id, generation, n, space FROM docray.chunk_vectors
+     WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3) LIMIT $4
+), gone AS (
+    DELETE FROM docray.chunk_vectors v USING some
+     WHERE v.tenant_id = $1 AND v.document_id = some.document_id AND v.generation = some.generation AND v.n = some.n AND v.space = some.space
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
+-- name: count
+-- Chunks of a generation.
+SELECT count(DISTINCT n) FROM docray.chunk_vectors WHERE tenant_id = $1 AND document_id = $2 AND generation = $3;
+
+-- name: size
+-- Parts, the last one's key, chunks and pages of the first parts by key, from which the tenant's are estimated.
+SELECT count(*) AS parts, max(part) AS last_part, coalesce(sum(chunks), 0)::bigint AS chunks, coalesce(sum(pages), 0)::bigint AS pages
+  FROM (SELECT part, chunks, pages FROM docray.keyword_parts WHERE tenant_id = $1 ORDER BY part LIMIT $2) sample;
+
+-- name: vectors_of_all
+-- About how many vectors the table holds, of all tenants.
+SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'docray.chunk_vectors'::regclass;
+
+-- name: parts_in_scope
+-- Parts of live generations of the documents in a restricted scope.
+SELECT k.part, k.chunks, k.pages
+  FROM docray.documents d
+  JOIN docray.keyword_parts k ON k.tenant_id = d.tenant_id AND k.document_id = d.id AND k.generation = d.live_generation
+ WHERE d.tenant_id = $1 AND d.deleted_at IS NULL AND ({filter});
+
+-- name: has_passage
+-- The condition on documents `d` that one of their passages is in scope.
+EXISTS (SELECT FROM docray.chunks c
+         WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id AND c.generation = d.live_generation AND ({filter}))
+
+-- name: postings
+-- The first rows by part of each term, packed, with the term's place from 1; n-grams ($3) only where the tenant has any ($4 tells).
+-- Place 0 holds the size instead, as `size` has it, when $6 parts are asked for. `within` is filled with a restriction of the parts.
+SELECT t.place, r.parts, r.sizes, r.postings
+  FROM unnest(CASE WHEN EXISTS (SELECT FROM docray.keyword_postings g WHERE g.tenant_id = $1 AND g.term = $4)
+                   THEN $2::integer[] || $3::integer[] ELSE $2::integer[] END) WITH ORDINALITY t (term, place)
+ CROSS JOIN LATERAL (
+    SELECT string_agg(int8send(s.part), '') AS parts, string_agg(int4send(octet_length(s.postings)), '') AS sizes,
+           string_agg(s.postings, '') AS postings
+      FROM (SELECT p.part, p.postings FROM docray.keyword_postings p
+             WHERE p.tenant_id = $1 AND p.term = t.term {within} ORDER BY p.part LIMIT $5) s) r
+ WHERE r.parts IS NOT NULL
+UNION ALL
+SELECT 0, int8send(z.parts) || int8send(z.last_part) || int8send(z.chunks) || int8send(z.pages), NULL, NULL
+  FROM (SELECT count(*) AS parts, coalesce(max(f.part), 0) AS last_part, coalesce(sum(f.chunks), 0)::bigint AS chunks,
+               coalesce(sum(f.pages), 0)::bigint AS pages
+          FROM (SELECT k.part, k.chunks, k.pages FROM docray.keyword_parts k WHERE k.tenant_id = $1 ORDER BY k.part LIMIT $6) f) z
+ WHERE $6 > 0;
+
+-- name: ranked
+-- Chunk ids of (part, chunk number) pairs, with their places among them from 1.
+SELECT k.place, v.chunk_id, NULL::double precision AS score, k.part, k.n
+  FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
+  JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
+  JOIN docray.chunk_vectors v ON v.tenant_id = $1 AND v.document_id = p.document_id AND v.generation = p.generation AND v.n = k.n
+
+-- name: ranked_and_near
+-- The same with their inner products.
+SELECT k.place, v.chunk_id, -(v.embedding <#> (SELECT $2::real[]::halfvec)) AS score, k.part, k.n
+  FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
+  JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
+  JOIN docray.chunk_vectors v ON v.tenant_id = $1 AND v.document_id = p.document_id AND v.generation = p.generation AND v.n = k.n
+   AND v.space = {space}
+
+-- name: ranked_in_scope
+-- Chunk ids of the pairs that a scope's conditions on passages hold for.
+SELECT k.place, c.chunk_id, NULL::double precision AS score, k.part, k.n
+  FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
+  JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
+  JOIN docray.documents d ON d.tenant_id = $1 AND d.id = p.document_id AND d.live_generation = p.generation AND d.deleted_at IS NULL
+  JOIN docray.chunks c ON c.tenant_id = $1 AND c.document_id = p.document_id AND c.generation = p.generation AND c.n = k.n
+ WHERE {filter}
+
+-- name: nearest
+-- Nearest chunks by inner product, all of the tenant's compared: the sum keeps the graph out of use.
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding <#> (SELECT $2::real[]::halfvec)) AS score, v.document_id, v.generation, v.n
+  FROM docray.chunk_vectors v
+ WHERE v.tenant_id = $1 AND v.space = {space}
+ ORDER BY (v.embedding <#> (SELECT $2::real[]::halfvec)) + 0.0 LIMIT $3
+
+-- name: nearest_by_graph
+-- Nearest chunks by inner product, as the graph of the space finds them.
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension}))) AS score,
+       v.document_id, v.generation, v.n
+  FROM docray.chunk_vectors v
+ WHERE v.tenant_id = $1 AND v.space = {space}
+ ORDER BY v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension})) LIMIT $3
+
+-- name: nearest_in_scope
+-- Nearest chunks of live generations in a restricted scope, all of them compared.
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding <#> (SELECT $2::real[]::halfvec)) AS score, v.document_id, v.generation, v.n
+  FROM docray.documents d
+  JOIN docray.chunk_vectors v ON v.tenant_id = d.tenant_id AND v.document_id = d.id AND v.generation = d.live_generation AND v.space = {space}
+  {chunks}
+ WHERE d.tenant_id = $1 AND d.deleted_at IS NULL AND ({filter})
+ ORDER BY (v.embedding <#> (SELECT $2::real[]::halfvec)) + 0.0 LIMIT $3
+
+-- name: nearest_in_scope_by_graph
+-- Nearest chunks in a large restricted scope, as the graph of the space finds them.
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension}))) AS score,
+       v.document_id, v.generation, v.n
+  FROM docray.chunk_vectors v
+ WHERE v.tenant_id = $1 AND v.space = {space}
+   AND EXISTS (SELECT FROM docray.documents d {chunks}
+                WHERE d.tenant_id = $1 AND d.id = v.document_id AND d.live_generation = v.generation AND d.deleted_at IS NULL AND ({filter}))
+ ORDER BY v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension})) LIMIT $3
+
+-- name: chunks_join
+-- What brings in the passages that a filter speaks of.
+JOIN docray.chunks c ON c.tenant_id = d.tenant_id AND c.document_id = d.id AND c.generation = v.generation AND c.n = v.n
+
+-- name: both
+-- Both legs in one statement: the ranking, and the nearest with the parts that hold their keywords.
+{ranked}
+UNION ALL
+SELECT near.place, near.chunk_id, near.score, k.part, near.n
+  FROM ({nearest}) near
+  LEFT JOIN docray.keyword_parts k ON k.tenant_id = $1 AND k.document_id = near.document_id AND k.generation = near.generation
+                                  AND near.n BETWEEN k.first_n AND k.last_n
+
+-- name: search_the_graph
+-- Settings of this transaction for a search of the graph: how wide, and on until enough rows of the tenant are found.
+SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'relaxed_order', true),
+       set_config('hnsw.max_scan_tuples', $2, true), set_config('enable_sort', 'off', true);

@@ -1,0 +1,40 @@
+-- name: lease
+-- The next purge that is due.
+SELECT * FROM docray.lease_purge($1, $2);
+
+-- name: hold_document
+-- Locks the document of a purge, if it is still there.
+SELECT id FROM docray.documents WHERE id = $1 FOR UPDATE;
+
+-- name: finish
+-- The order goes, if this lease of it still holds.
+DELETE FROM docray.purges WHERE id = $1 AND fence = $2 RETURNING id;
+
+-- name: delete_generation
+-- The row of a generation that was retired; one that failed stays for a retry.
+DELETE FROM docray.generations WHERE document_id = $1 AND generation = $2 AND state = 'deleting';
+
+-- name: delete_generations
+-- All generations of a document.
+DELETE FROM docray.generations WHERE document_id = $1;
+
+-- name: delete_document
+-- The last trace of a document that is being deleted.
+DELETE FROM docray.documents WHERE id = $1 AND deleted_at IS NOT NULL;
+
+-- name: blob_keys
+-- Blobs of retired generations (NULL: of all the document's).
+SELECT blob_key FROM docray.generations
+ WHERE document_id = $1 AND state = 'deleting' AND ($2::integer IS NULL OR generation = $2) ORDER BY generation;
+
+-- name: known_blobs
+-- Those of the keys that some tenant's generation owns.
+SELECT key FROM docray.known_blobs($1::text[]) AS key;
+
+-- name: make_partitions
+-- Partitions for this month and the next ones.
+SELECT docray.make_partitions($1);
+
+-- name: drop_idempotency_keys
+-- Forgets idempotency keys past their time.
+SELECT docray.drop_idempotency_keys($1);
