@@ -80,7 +80,7 @@ def build_gateway(
 
 
 def _services(settings: Settings, database: Database, embedder: Embedder, generator: Generator | None, parser: Parser) -> Services:
-    catalog, blobs = PostgresCatalog(database), FilesystemBlobs(settings.blobs)
+    catalog, blobs = PostgresCatalog(database), _prepared_blobs(settings)
     search = SearchService(catalog=catalog, index=PgVectorIndex(database), embedder=embedder)
     return Services(
         settings=settings,
@@ -122,7 +122,7 @@ async def opened_worker(settings: Settings, *, embedder: Embedder, name: str) ->
         yield IngestWorker(
             name=name,
             queue=PostgresJobQueue(database, idempotency_keep_s=settings.idempotency_hours * 3600),
-            blobs=FilesystemBlobs(settings.blobs),
+            blobs=_prepared_blobs(settings),
             parser=await _opened_parser(stack, settings),
             chunker=Chunker(max_tokens=min(settings.chunk_tokens, embedder.max_tokens), count_tokens=count_tokens),
             embedder=embedder,
@@ -161,6 +161,12 @@ async def _first_key(tenants: PostgresTenants, settings: Settings, secrets: Secr
     if not kept.is_file():
         raise LostFirstKey
     return kept.read_text(encoding="utf-8").strip()
+
+
+def _prepared_blobs(settings: Settings) -> FilesystemBlobs:
+    blobs = FilesystemBlobs(settings.blobs)
+    blobs.prepare()
+    return blobs
 
 
 async def _opened_database(stack: contextlib.AsyncExitStack, dsn: SecretStr | None, pool_size: int) -> Database:

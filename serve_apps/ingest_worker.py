@@ -9,7 +9,7 @@ from ray import serve
 from docray import settings as environment
 from docray import wiring
 from docray.domain.ports import Embedder
-from docray.ingestion.worker import IngestWorker
+from docray.ingestion import worker as ingestion
 from serve_apps import engines
 from serve_apps.handles import RemoteEmbedder
 
@@ -27,7 +27,7 @@ class IngestWorker:
     def __init__(self, embedder_app: str | None = None) -> None:
         self._settings = environment.current()
         self._embedder_app = embedder_app
-        self._worker: IngestWorker | None = None
+        self._worker: ingestion.IngestWorker | None = None
         self._started = asyncio.create_task(self._run())
 
     async def _run(self) -> None:

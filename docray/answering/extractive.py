@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from docray.answering.citations import Quote, quotes_of
 from docray.answering.evidence import Evidence, Sentence
-from docray.answering.grounding import Asked, Signals, asked, enough
+from docray.answering.grounding import Asked, Signals, asked, enough, signals
 from docray.answering.output_gate import is_clean
 from docray.answering.sentences import STOPS
 from docray.answering.terms import stems_of
@@ -28,6 +28,7 @@ _SURROUNDING_CHARACTERS = 400  # on either side of a sentence: what it leaves un
 _PENALTY = 0.4
 _FEWEST_NEW_TERMS = 2
 _SHORT_CHARACTERS = 50
+_SCORE_SHARE = 0.6
 _NEW_SHARE = 0.2  # another sentence must cover this much of the question that the ones before do not
 
 
@@ -59,7 +60,7 @@ async def extract(question: str, evidence: Sequence[Evidence], embedder: Embedde
         return Extract(choices=())
     scored, degraded = await _scored(question, candidates, embedder)
     choices = _chosen(wanted, scored)
-    if not choices or not enough(_signals(wanted, choices[0])):
+    if not choices or not enough(_signals(wanted, choices[0], evidence)):
         return Extract(choices=(), degraded=degraded)
     return Extract(choices=tuple(choices), degraded=degraded)
 
@@ -118,7 +119,7 @@ def _chosen(wanted: Asked, scored: Sequence[Choice]) -> list[Choice]:
     chosen: list[Choice] = []
     covered: frozenset[str] = frozenset()
     for choice in scored:
-        if chosen and wanted.coverage(choice.stems | covered) - wanted.coverage(covered) < _NEW_SHARE:
+        if chosen and not _adds(wanted, choice, chosen[0], covered):
             continue
         quotes = quotes_of(choice.sentence.evidence, choice.sentence.start, choice.sentence.end)
         if not quotes:
@@ -130,5 +131,14 @@ def _chosen(wanted: Asked, scored: Sequence[Choice]) -> list[Choice]:
     return chosen
 
 
-def _signals(wanted: Asked, best: Choice) -> Signals:
-    return Signals(cosine=best.cosine, coverage=wanted.coverage(best.around), missing_names=wanted.missing_names(best.around))
+def _adds(wanted: Asked, choice: Choice, best: Choice, covered: frozenset[str]) -> bool:
+    """Whether another sentence is worth its place: nearly as good as the best, and about a part of the question that is still open."""
+    if choice.score < _SCORE_SHARE * best.score or _says_little(choice.sentence, choice.stems - wanted.weights.keys()):
+        return False
+    return wanted.coverage(choice.stems | covered) - wanted.coverage(covered) >= _NEW_SHARE
+
+
+def _signals(wanted: Asked, best: Choice, evidence: Sequence[Evidence]) -> Signals:
+    document = best.sentence.evidence.hit.document.id
+    passages = (stems_of(passage.text) | passage.label_stems for passage in evidence if passage.hit.document.id == document)
+    return signals(wanted, best.cosine, best.around, frozenset().union(*passages))

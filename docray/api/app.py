@@ -14,7 +14,7 @@ from docray.api.error_responses import on_docray_error, on_http_exception, on_va
 from docray.api.middleware.admission import Admission
 from docray.api.middleware.request_context import RequestContext
 from docray.api.middleware.security_headers import SecurityHeaders
-from docray.api.openapi import BEARER
+from docray.api.openapi import complete
 from docray.api.routes import api_keys, ask, collections, content, documents, events, health, me, pages, search, tenants
 from docray.api.services import Parts, Services
 from docray.domain.errors import DocrayError
@@ -22,18 +22,17 @@ from docray.settings import Settings
 
 Hook = Callable[[], Awaitable[None]]
 
-_ROUTERS = (documents, content, pages, events, collections, search, ask, api_keys, tenants, me, health)
+_ROUTERS = (search, ask, documents, content, pages, events, collections, api_keys, tenants, me, health)  # the busiest first: one by one
 
 
 class _App(FastAPI):
-    """FastAPI whose description names the bearer scheme."""
+    """FastAPI whose description names the bearer scheme and the filter."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
         if self.openapi_schema is None:
             found = super().openapi()
-            scheme = {"type": "http", "scheme": "bearer", "description": "An API key (`dr_…`)"}
-            found.setdefault("components", {})["securitySchemes"] = {BEARER: scheme}
+            complete(found)
             self.openapi_schema = found
         return self.openapi_schema
 

@@ -7,11 +7,12 @@ from email.message import Message
 from typing import Any, NoReturn
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
 from docray.domain.errors import InvalidRequest, MalformedJson, TooLarge, UnsupportedContentType
 
+_SILENCE = "The body stopped arriving. Send the request again."
 BODY_SILENCE_S = 60.0
 """A body of which nothing arrives for so long is given up, so that stalled senders do not hold places of others."""
 
@@ -72,14 +73,20 @@ def decode_json(raw: bytes) -> Any:
 async def _read(request: Request, max_bytes: int) -> bytes:
     if declared_length(request) > max_bytes:
         raise TooLarge("The body is larger than this call accepts.")
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in body_of(request, MalformedJson):
-        size += len(piece)
-        if size > max_bytes:
-            raise TooLarge("The body is larger than this call accepts.")
-        pieces.append(piece)
-    return b"".join(pieces)
+    raw = b""
+    try:
+        async with asyncio.timeout(BODY_SILENCE_S):  # of the whole, which is small
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                raw += message.get("body", b"")
+                if len(raw) > max_bytes:
+                    raise TooLarge("The body is larger than this call accepts.")
+                if not message.get("more_body", False):
+                    return raw
+    except TimeoutError as error:
+        raise MalformedJson(_SILENCE) from error
 
 
 def declared_length(request: Request) -> int:
@@ -98,7 +105,7 @@ async def body_of(request: Request, silence: type[InvalidRequest]) -> AsyncItera
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise silence("The body stopped arriving. Send the request again.") from error
+            raise silence(_SILENCE) from error
         if piece:
             yield piece
 

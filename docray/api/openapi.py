@@ -48,6 +48,47 @@ def parameter(name: str, schema: dict[str, Any], description: str = "", *, where
     return {"name": name, "in": where, "required": False, "description": description, **value}
 
 
+IF_NONE_MATCH = parameter("If-None-Match", {"type": "string"}, "304 if it still has this ETag", where="header")
+
+
+def _condition(value: dict[str, Any]) -> dict[str, Any]:
+    """A value that must be equal, or operators."""
+    many = {"type": "array", "items": value}
+    operators = {**dict.fromkeys(("eq", "ne", "gt", "gte", "lt", "lte"), value), "in": many, "nin": many, "exists": {"type": "boolean"}}
+    return {"anyOf": [value, {"type": "object", "properties": operators, "additionalProperties": False, "minProperties": 1}]}
+
+
+_TEXT = {"type": "string", "pattern": r"^[^\x00]*$"}
+_SCALAR = {"anyOf": [_TEXT, {"type": "number"}, {"type": "boolean"}]}
+_FILTER_REF = {"$ref": "#/components/schemas/Filter"}
+FILTER = {
+    "title": "Filter",
+    "description": "Field → value (equals) or operators. `ne` and `nin` match where the field is missing; `page` means any page of the passage.",
+    "type": "object",
+    "properties": {
+        "filename": _condition(_TEXT),
+        "title": _condition(_TEXT),
+        "page": _condition({"type": "integer", "minimum": 1, "maximum": 2**31 - 1}),
+        "created_at": _condition({"type": "string", "format": "date-time"}),
+        "and": {"type": "array", "items": _FILTER_REF, "minItems": 1},
+        "or": {"type": "array", "items": _FILTER_REF, "minItems": 1},
+        "not": _FILTER_REF,
+    },
+    "patternProperties": {r"^(metadata|attributes)\.[^\x00]+$": _condition(_SCALAR)},
+    "additionalProperties": False,
+}
+"""The component `Filter`: `docray.answering.filters` checks what is sent, this only describes it."""
+
+
+def complete(described: dict[str, Any]) -> None:
+    """Adds to FastAPI's document what it cannot know: the bearer scheme, and what a filter is."""
+    components = described["components"]
+    components["securitySchemes"] = {BEARER: {"type": "http", "scheme": "bearer", "description": "An API key (`dr_…`)"}}
+    components["schemas"]["Filter"] = FILTER
+    for name in ("SearchBody", "AskBody"):
+        components["schemas"][name]["properties"]["filter"] = _FILTER_REF
+
+
 def upload_body(form: dict[str, Any]) -> dict[str, Any]:
     """The two bodies of an upload: a form with the file, or the bytes themselves."""
     file = {"type": "string", "format": "binary", "description": "The PDF"}

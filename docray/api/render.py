@@ -33,7 +33,7 @@ def _plain(value: Any) -> Any:
 
 def time(value: datetime | None) -> str | None:
     """RFC 3339 in UTC, always with microseconds, so that texts sort as times do."""
-    return None if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def listing(found: Listing[Any], one: Any) -> bytes:

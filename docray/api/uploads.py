@@ -79,4 +79,4 @@ def parsed_fields(model: type[M], fields: Mapping[str, Sequence[str]]) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise field_error([{**found, "loc": ("form", *found["loc"])} for found in error.errors()]) from None
+        raise field_error([{**found, "loc": ("form", *found["loc"][:1])} for found in error.errors()]) from None

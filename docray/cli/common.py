@@ -18,7 +18,7 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The instance's
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class ExitCode(enum.IntEnum):

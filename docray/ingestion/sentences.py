@@ -12,8 +12,8 @@ _STOPS = ".!?…。！？｡؟۔।॥։"
 _WIDE_STOPS = "。！？｡"  # end a sentence without a space behind
 _CLOSERS = "\"'”’»)]}」』）】"
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st no nos vs inc corp co ltd llc fig figs eq sec ch vol pp ed eds al etc cf approx dept est jan feb mar apr jun jul aug sep sept"  # noqa: SIM905
-    " oct nov dec u.s u.k e.g i.e p.m a.m".split()
+    "mr mrs ms dr prof st no nos vs inc corp co ltd llc fig figs eq sec ch vol pp ed eds al etc cf approx dept est jan feb mar apr jun jul aug sep "  # noqa: SIM905
+    "sept oct nov dec u.s u.k e.g i.e p.m a.m".split()
 )
 
 

@@ -125,6 +125,7 @@ class RayHead:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
             "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
+            "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "600",
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
             "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
@@ -134,12 +135,21 @@ class RayHead:
             "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.ingress_grpc + _BLOCK - 1),
         }
 
-    def deploy(self, port: int, *, timeout_s: float = 30.0) -> None:
-        """Hands Serve `serve_config.yaml` with this instance's port; returns when it is accepted. httpx.HTTPError when it is not."""
-        response = httpx.put(
-            f"{self.dashboard_url}/api/serve/applications/", json=serve_config(port), headers=self._headers(), timeout=timeout_s, trust_env=False
-        )
-        response.raise_for_status()
+    def deploy(self, port: int) -> bool:
+        """Hands Serve `serve_config.yaml` with this instance's port; whether it was accepted. Doing it again does no harm.
+
+        The first call starts Serve, which on a busy machine can take longer than Serve itself allows: then it answers 500, and the
+        next call finds it started. httpx.HTTPStatusError when the configuration is refused.
+        """
+        try:
+            response = httpx.put(
+                f"{self.dashboard_url}/api/serve/applications/", json=serve_config(port), headers=self._headers(), timeout=60.0, trust_env=False
+            )
+        except httpx.TransportError:
+            return False
+        if response.status_code < 500:
+            response.raise_for_status()
+        return response.status_code < 400
 
     def applications(self) -> dict[str, Any]:
         """Serve's own view: application → {"status", "message", …}."""

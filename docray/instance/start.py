@@ -14,7 +14,7 @@ import httpx
 from docray import settings as environment
 from docray.instance.child import end_family
 from docray.instance.files import Instance, InstanceFiles
-from docray.instance.supervisor import end_recorded
+from docray.instance.leftovers import end_recorded
 
 _READY_TIMEOUT_S = 300.0
 _DOWN_GRACE_S = 60.0

@@ -7,7 +7,6 @@ the lock and the list of children. Leaves schema and keys to `docray.wiring`, po
 import argparse
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -18,19 +17,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 
 from docray import settings as environment
 from docray import wiring
 from docray.instance import postgres
-from docray.instance.child import Child, end_family
-from docray.instance.files import Instance, InstanceFiles, write_private
+from docray.instance.child import Child
+from docray.instance.files import Instance, InstanceFiles
+from docray.instance.leftovers import end_recorded, record
 from docray.instance.ports import next_free
 from docray.instance.ray_head import RayHead, RayPorts, project_root
 
 log = logging.getLogger("docray.supervisor")
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 240.0
 _PROBE_PERIOD_S = 3.0
 _DEAF_AFTER_S = 45.0  # the API has not answered for this long although Ray runs: Ray is started again
 _STOPPING = "the supervisor was told to stop"
@@ -143,8 +142,9 @@ class Supervisor:
 
     def _deploy(self) -> None:
         assert self._head is not None
-        self._wait_for("Ray", self._head.answers)
-        self._head.deploy(self._port)
+        head, port = self._head, self._port
+        self._wait_for("Ray", head.answers)
+        self._wait_for("Serve", lambda: head.deploy(port))
 
     def _api_answers(self) -> bool:
         try:
@@ -224,28 +224,7 @@ class Supervisor:
         return [child for child in (self._postgres, self._ray) if child]
 
     def _note_children(self) -> None:
-        """Process ids with start times: a number alone may be somebody else's by the time it is read."""
-        rows = []
-        for child in self._children():
-            with contextlib.suppress(psutil.NoSuchProcess, TypeError):
-                rows.append({"name": child.name, "pid": child.pid, "started": psutil.Process(child.pid).create_time()})
-        write_private(self._files.children, json.dumps(rows))
-
-
-def end_recorded(files: InstanceFiles) -> int:
-    """Ends the processes that `children.json` names, where they are still the same ones; returns how many were."""
-    try:
-        rows = json.loads(files.children.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0
-    ended = 0
-    for row in reversed(rows):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if abs(psutil.Process(row["pid"]).create_time() - row["started"]) < 1.0:
-                end_family(row["pid"], signal.SIGINT if row["name"] == "postgres" else signal.SIGTERM, 15.0)
-                ended += 1
-    files.children.unlink(missing_ok=True)
-    return ended
+        record(self._files, self._children())
 
 
 def main() -> int:

@@ -20,7 +20,9 @@ from docray.domain.documents import Chunk
 from docray.stores.keyword_terms import GRAMS_PRESENT, Analyser, is_english, key_of, tokens_of
 
 RECORD = np.dtype([("n", "<u4"), ("page", "<u2"), ("chunk", "u1"), ("whole_page", "u1")])
-"""Chunk number, its first page, and both weights as 255ths of `LARGEST_WEIGHT`. Sorted by n within a row."""
+"""Chunk number, its first page, and both weights as 255ths of `LARGEST_WEIGHT`. Sorted by n within a row. `keyword_scoring` reads it as one
+64-bit number."""
+RECORD_BYTES = RECORD.itemsize
 
 K1, B = 1.2, 0.75
 LARGEST_WEIGHT = K1 + 1

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from docray.stores.keyword_postings import LARGEST_WEIGHT, RECORD
+from docray.stores.keyword_postings import LARGEST_WEIGHT, RECORD_BYTES
 
 _KEY_RANGE = float(2**63)
-_DENSE_CELLS = 4_000_000  # above that many (part, chunk) places numbers are compacted first
+_DENSE_CELLS = 4_000_000  # above that many (part, number) places they are compacted first
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -25,7 +25,7 @@ class TermRows:
 
     parts: Integers
     sizes: Integers  # records of each row
-    records: npt.NDArray[np.void]
+    records: bytes
     covered: float = 1.0
 
     @classmethod
@@ -34,13 +34,17 @@ class TermRows:
         keys = np.frombuffer(parts or b"", ">i8").astype(np.int64)
         complete = limit is None or len(keys) < limit
         covered = 1.0 if complete else (float(keys[-1]) + 1) / _KEY_RANGE
-        lengths = np.frombuffer(sizes or b"", ">i4").astype(np.int64) // RECORD.itemsize
-        return cls(keys, lengths, np.frombuffer(records or b"", RECORD), covered)
+        return cls(keys, np.frombuffer(sizes or b"", ">i4") // RECORD_BYTES, records or b"", covered)
 
     @property
     def rows(self) -> float:
         """How many rows the term has, estimated where not all were read."""
         return len(self.parts) / self.covered
+
+    @property
+    def count(self) -> int:
+        """How many records were read."""
+        return len(self.records) // RECORD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +56,6 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Frequencies:
-    """Inverse document frequencies of a query's terms, times the terms' weights in the query, among chunks and among pages."""
-
-    chunks: Floats
-    pages: Floats
-
-    def of(self, places: Sequence[int]) -> "Frequencies":
-        """Those of some terms, in this order."""
-        return Frequencies(self.chunks[list(places)], self.pages[list(places)])
-
-
-@dataclass(frozen=True, slots=True)
 class Ranking:
     """Chunks by falling score, equal ones by part and number."""
 
@@ -72,92 +64,118 @@ class Ranking:
     scores: Floats
 
 
+class Records:
+    """The records of several terms in one: a column for each field, in the order of the terms, their rows and chunks."""
+
+    def __init__(self, terms: Sequence[TermRows]) -> None:
+        joined = np.frombuffer(b"".join(term.records for term in terms), "<u8")
+        sizes = np.concatenate([term.sizes for term in terms]) if terms else np.empty(0, np.int64)
+        keys = np.concatenate([term.parts for term in terms]) if terms else np.empty(0, np.int64)
+        self.terms = np.array([term.count for term in terms], np.int64)
+        self.parts, part_of_row = np.unique(keys, return_inverse=True)
+        self.part = np.repeat(part_of_row, sizes)
+        self.n = (joined & np.uint64(0xFFFFFFFF)).view(np.int64)
+        self.page = ((joined >> np.uint64(32)) & np.uint64(0xFFFF)).view(np.int64)
+        self.weight = ((joined >> np.uint64(48)) & np.uint64(0xFF)).view(np.int64)
+        self.page_weight = (joined >> np.uint64(56)).view(np.int64)
+        self.firsts = _firsts(sizes, self.page)
+
+    def frequencies(self, covered: Floats) -> tuple[Floats, Floats]:
+        """In how many chunks and pages each term stands, given the share that was read of it."""
+        terms = np.repeat(np.arange(len(self.terms)), self.terms)
+        return self.terms / covered, np.bincount(terms[self.firsts], minlength=len(self.terms)) / covered
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What each term of a query is worth among chunks and among pages: inverse document frequency times its weight in the query."""
+
+    chunks: Floats
+    pages: Floats
+
+    @classmethod
+    def of(cls, records: Records, covered: Sequence[float], weights: Sequence[float], size: Size) -> "Worth":
+        """By the frequencies in what was read."""
+        chunks, pages = records.frequencies(np.asarray(covered, np.float64))
+        factor = np.asarray(weights, np.float64)
+        return cls(factor * _idf(chunks, size.chunks), factor * _idf(pages, size.pages))
+
+    def select(self, places: Sequence[int]) -> "Worth":
+        """Those of some terms, in this order."""
+        return Worth(self.chunks[list(places)], self.pages[list(places)])
+
+
+class Scores:
+    """The score of every chunk that has at least one of the terms."""
+
+    def __init__(self, records: Records, worth: Worth) -> None:
+        firsts = np.flatnonzero(records.firsts)
+        of_page = _Places(records.part, records.page, len(records.parts))
+        page_values = records.page_weight[firsts] * np.repeat(worth.pages, records.terms)[firsts]
+        page_scores = np.bincount(of_page.of_pairs[firsts], page_values, of_page.cells)
+        self._places = _Places(records.part, records.n, len(records.parts))
+        places, cells = self._places.of_pairs, self._places.cells
+        totals = np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
+        self._found = np.flatnonzero(totals)
+        record_of = np.zeros(cells, np.int64)  # any record of a chunk tells its page, part and number
+        record_of[places] = np.arange(len(places))
+        self._record_of = record_of
+        totals[self._found] += page_scores[of_page.of_pairs[record_of[self._found]]]
+        self._totals: Floats = np.multiply(totals, LARGEST_WEIGHT / 255 / 2)
+        self._records = records
+
+    def best(self, limit: int, start: int = 0) -> Ranking:
+        """Chunks `[start, start + limit)` of the order."""
+        end = start + limit
+        candidates = self._found
+        totals: Floats = self._totals[candidates]
+        if len(candidates) > 4 * end:
+            chosen = totals >= np.partition(totals, len(totals) - end)[len(totals) - end]
+            candidates, totals = candidates[chosen], totals[chosen]
+        order = np.argsort(-totals, kind="stable")[start:end]
+        record = self._record_of[candidates[order]]
+        return Ranking(self._records.parts[self._records.part[record]], self._records.n[record], totals[order])
+
+    def of(self, parts: Sequence[int], ns: Sequence[int]) -> list[float | None]:
+        """The scores of some chunks; None of those that have none of the terms."""
+        if not len(self._found):
+            return [None] * len(parts)
+        known = self._records.parts
+        at = np.minimum(np.searchsorted(known, np.asarray(parts, np.int64)), len(known) - 1)
+        places = self._places.find(at, np.asarray(ns, np.int64))
+        right = (known[at] == np.asarray(parts, np.int64)) & (places >= 0)
+        scores = np.where(right, self._totals[places], 0.0)
+        return [score or None for score in scores.tolist()]
+
+    def best_parts(self, limit: int) -> Integers:
+        """The parts with the best chunks, by key."""
+        best = np.zeros(len(self._records.parts))
+        np.maximum.at(best, self._records.part[self._record_of[self._found]], self._totals[self._found])
+        chosen: Integers = self._records.parts[np.sort(np.argsort(-best, kind="stable")[:limit])]
+        return chosen
+
+
 class _Places:
     """Numbers (part, number) pairs within as few cells as can be, growing with part and number."""
 
     def __init__(self, parts: Integers, numbers: Integers, part_count: int) -> None:
-        largest = np.full(part_count, -1, np.int64)
-        np.maximum.at(largest, parts, numbers)
-        self._largest = largest
-        self._offsets = np.cumsum(largest + 1) - (largest + 1)
+        self._largest = np.full(part_count, -1, np.int64)
+        np.maximum.at(self._largest, parts, numbers)
+        self._offsets = np.cumsum(self._largest + 1) - (self._largest + 1)
         self.of_pairs: Integers = self._offsets[parts] + numbers
-        self.cells = int(self._offsets[-1] + largest[-1] + 1) if part_count else 0
+        self.cells = int(self._offsets[-1] + self._largest[-1] + 1) if part_count else 0
         self._compact: Integers | None = None
         if self.cells > _DENSE_CELLS:
             self._compact, self.of_pairs = np.unique(self.of_pairs, return_inverse=True)
             self.cells = len(self._compact)
 
-    def find(self, part: int, number: int) -> int | None:
-        """The cell of a pair, by the part's position; None when no number that large was seen."""
-        if number > self._largest[part]:
-            return None
-        place = int(self._offsets[part]) + number
+    def find(self, parts: Integers, numbers: Integers) -> Integers:
+        """The cells of pairs, -1 for those that surely have none."""
+        places = np.where(numbers <= self._largest[parts], self._offsets[parts] + numbers, -1)
         if self._compact is None:
-            return place
-        at = int(np.searchsorted(self._compact, place))
-        return at if at < len(self._compact) and self._compact[at] == place else None
-
-
-class Scores:
-    """The score of every chunk that has at least one of the query's terms."""
-
-    def __init__(self, terms: Sequence[TermRows], worth: Frequencies) -> None:
-        records = np.concatenate([term.records for term in terms]) if terms else np.empty(0, RECORD)
-        sizes = np.concatenate([term.sizes for term in terms]) if terms else np.empty(0, np.int64)
-        keys = np.concatenate([term.parts for term in terms]) if terms else np.empty(0, np.int64)
-        self._parts, part_of_row = np.unique(keys, return_inverse=True)
-        part_of = np.repeat(part_of_row, sizes)
-        ns, pages = records["n"].astype(np.int64), records["page"].astype(np.int64)
-        counts = [len(term.records) for term in terms]
-        of_page = _Places(part_of, pages, len(self._parts))
-        of_whole_page = np.where(_firsts(sizes, pages), records["whole_page"], 0) * np.repeat(worth.pages, counts)
-        page_scores = np.bincount(of_page.of_pairs, of_whole_page, of_page.cells)
-        self._places = _Places(part_of, ns, len(self._parts))
-        places, cells = self._places.of_pairs, self._places.cells
-        totals = np.bincount(places, records["chunk"] * np.repeat(worth.chunks, counts), cells)
-        # A chunk's page, part and number: any of its records tells.
-        page_of, self._part_of, self._n_of = np.zeros(cells, np.int64), np.zeros(cells, np.int64), np.zeros(cells, np.int64)
-        page_of[places], self._part_of[places], self._n_of[places] = of_page.of_pairs, part_of, ns
-        found = totals > 0
-        totals[found] += page_scores[page_of[found]]
-        self._totals = totals * (LARGEST_WEIGHT / 255 / 2)
-
-    def best(self, limit: int, start: int = 0) -> Ranking:
-        """Chunks `[start, start + limit)` of the order."""
-        end = start + limit
-        candidates = np.flatnonzero(self._totals)
-        if len(candidates) > 4 * end:
-            least = np.partition(self._totals[candidates], len(candidates) - end)[len(candidates) - end]
-            candidates = candidates[self._totals[candidates] >= least]
-        best = candidates[np.lexsort((candidates, -self._totals[candidates]))][start:end]
-        return Ranking(self._parts[self._part_of[best]], self._n_of[best], self._totals[best])
-
-    def of(self, part: int, n: int) -> float | None:
-        """One chunk's score; None when it has none of the terms."""
-        at = int(np.searchsorted(self._parts, part))
-        if at == len(self._parts) or self._parts[at] != part:
-            return None
-        place = self._places.find(at, n)
-        return float(self._totals[place]) or None if place is not None else None
-
-    def best_parts(self, limit: int) -> Integers:
-        """The parts with the best chunks."""
-        if not len(self._parts):
-            return self._parts
-        best = np.zeros(len(self._parts))
-        np.maximum.at(best, self._part_of, self._totals)
-        chosen: Integers = self._parts[np.sort(np.argsort(-best, kind="stable")[:limit])]
-        return chosen
-
-
-def frequencies(terms: Sequence[TermRows], weights: Sequence[float], size: Size) -> Frequencies:
-    """What each term is worth in this corpus."""
-    covered = np.array([term.covered for term in terms])
-    among_chunks = np.array([len(term.records) for term in terms]) / covered
-    pages = [np.count_nonzero(_firsts(term.sizes, term.records["page"].astype(np.int64))) for term in terms]
-    among_pages = np.array(pages, np.float64) / covered
-    factor = np.asarray(weights)
-    return Frequencies(factor * _idf(among_chunks, size.chunks), factor * _idf(among_pages, size.pages))
+            return places
+        at = np.minimum(np.searchsorted(self._compact, places), len(self._compact) - 1)
+        return np.where(self._compact[at] == places, at, -1)
 
 
 def _idf(among: Floats, total: float) -> Floats:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 
-from docray.stores.keyword_scoring import Integers, Scores, Size, TermRows, frequencies
+from docray.stores.keyword_scoring import Integers, Records, Scores, Size, TermRows, Worth
 from docray.stores.keyword_terms import GRAMS_PRESENT, Analyser
 from docray.stores.postgres import Connection
 from docray.stores.sql import load
@@ -122,6 +122,9 @@ def _size(packed: bytes) -> Size:
 
 def _scores(terms: Sequence[_Term], all_terms: Sequence[_Term], size: Size) -> Scores:
     """Scores by some terms; what each is worth comes from the rows first read of it."""
-    worth = frequencies([term.rows for term in all_terms], [term.weight for term in all_terms], size)
+    records = Records([term.rows for term in all_terms])
+    worth = Worth.of(records, [term.rows.covered for term in all_terms], [term.weight for term in all_terms], size)
+    if terms is all_terms:
+        return Scores(records, worth)
     places = {term.key: place for place, term in enumerate(all_terms)}
-    return Scores([term.rows for term in terms], worth.of([places[term.key] for term in terms]))
+    return Scores(Records([term.rows for term in terms]), worth.select([places[term.key] for term in terms]))

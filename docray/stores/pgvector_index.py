@@ -34,6 +34,7 @@ _PURGE_BATCH = 2_000
 _EXACT_CHUNKS = 4_000
 _GRAPH_WIDTH = 100
 _GRAPH_TUPLES = 40_000
+_NO_PART = -1
 _KNOWN_S = 60.0  # the number of all tenants' vectors is asked for that often
 
 
@@ -192,31 +193,30 @@ async def _ranked_in_scope(connection: Connection, tenant_id: UUID, ranked: Rank
         ranking = ranked.scores.best(step, start)
         if not len(ranking.ns):
             break
-        found = await fetch_ranked_in_scope(connection, tenant_id, ranking, scope)
-        rows += sorted(found, key=lambda row: row["place"])
+        rows += await fetch_ranked_in_scope(connection, tenant_id, ranking, start, scope)
         start, step = start + step, min(4 * step, 10_000)
-    return rows[:limit]
+    return sorted(rows, key=lambda row: row["place"])[:limit]
 
 
 def _dense(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
-    found = []
-    for row in rows:
-        score = _cosine(row["score"])
-        if row["place"] is None and score is not None:
-            keyword = ranked.scores.of(row["part"], row["n"]) if ranked and row["part"] is not None else None
-            found.append(Candidate(row["chunk_id"], score, dense=score, keyword=keyword))
-    return sorted(found, key=lambda candidate: (-candidate.score, candidate.chunk_id.bytes))
+    near = sorted((row for row in rows if row["place"] is None), key=lambda row: (-row["score"], row["chunk_id"].bytes))
+    keyword: Sequence[float | None] = [None] * len(near)
+    if ranked:
+        keyword = ranked.scores.of([_NO_PART if row["part"] is None else row["part"] for row in near], [row["n"] for row in near])
+    return [_candidate(row["chunk_id"], cosine := _cosine(row["score"]), cosine, word) for row, word in zip(near, keyword, strict=True)]
 
 
 def _keyword(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
     if ranked is None:
         return []
-    found: dict[UUID, Candidate] = {}
-    for row in rows:
-        score = ranked.scores.of(row["part"], row["n"]) if row["place"] is not None else None
-        if score is not None:
-            found[row["chunk_id"]] = Candidate(row["chunk_id"], score, dense=_cosine(row["score"]), keyword=score)
-    return sorted(found.values(), key=lambda candidate: (-candidate.score, candidate.chunk_id.bytes))
+    found = {row["chunk_id"]: row for row in rows if row["place"] is not None}
+    in_order = sorted(found.values(), key=lambda row: row["place"])
+    scores = ranked.scores.of([row["part"] for row in in_order], [row["n"] for row in in_order])
+    return [_candidate(row["chunk_id"], score, _cosine(row["score"]), score) for row, score in zip(in_order, scores, strict=True)]
+
+
+def _candidate(chunk_id: UUID, score: float | None, dense: float | None, keyword: float | None) -> Candidate:
+    return Candidate(chunk_id, score or 0.0, dense=dense, keyword=keyword)
 
 
 def _cosine(product: float | None) -> float | None:

@@ -73,9 +73,14 @@ class Database:
         """Connects once, to know that it can. Unavailable when it cannot."""
         with connecting():
             self._pool = await asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=self._pool_size, connection_class=_PooledConnection, init=_introduce, reset=_clean,
+                self._dsn, min_size=0, max_size=self._pool_size, connection_class=_PooledConnection, init=_introduce, reset=_clean,
                 timeout=_CONNECT_TIMEOUT_S, command_timeout=_COMMAND_TIMEOUT_S,
             )  # fmt: skip
+        try:
+            await self.call("SELECT")
+        except Unavailable:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Closes every connection; what still runs is cut off after 5 s."""

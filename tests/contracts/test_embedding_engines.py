@@ -76,7 +76,7 @@ def test_vectors_are_unit_float32_one_per_text(engine: EmbeddingEngine) -> None:
 
 
 def test_the_order_of_texts_is_kept_whatever_their_lengths(engine: EmbeddingEngine) -> None:
-    texts = [text for text in real_texts() if text.strip()]
+    texts = [text for text in real_texts() if text.strip()][::3]
     together = engine.embed_passages(texts)
     alone = np.concatenate([engine.embed_passages([text]) for text in texts])
     assert np.abs(together - alone).max() < 1e-5  # the batch changes the last bits only
@@ -114,7 +114,7 @@ def test_like_means_near(engine: EmbeddingEngine) -> None:
 
 
 def test_several_threads_may_call_at_once(engine: EmbeddingEngine) -> None:
-    texts = real_texts()[5:35]
+    texts = real_texts()[5:45:4]
     expected = engine.embed_passages(texts)
     with ThreadPoolExecutor(8) as pool:
         for vectors in pool.map(lambda _: engine.embed_passages(texts), range(8)):
@@ -159,7 +159,7 @@ def test_openvino_in_bfloat16_stays_near_float32_wherever_it_runs(tmp_path: Path
 
 async def test_the_port_over_an_engine_gives_the_engines_vectors(engine: EmbeddingEngine) -> None:
     embedder: Embedder = InProcessEmbedder(engine)
-    texts = real_texts()[:40]
+    texts = real_texts()[::4]
     assert np.abs(await embedder.embed_passages(texts) - engine.embed_passages(texts)).max() < 1e-5
     assert np.abs(await embedder.embed_queries(texts) - engine.embed_queries(texts)).max() < 1e-5
     assert await embedder.count_tokens(texts) == engine.count_tokens(texts)

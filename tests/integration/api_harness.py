@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import struct
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +76,7 @@ class ScriptedSearch:
 
     hits: tuple[Hit, ...] = ()
     requests: list[SearchRequest] = field(default_factory=list)
+    arrived: asyncio.Queue[SearchRequest] = field(default_factory=asyncio.Queue)
     error: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -84,6 +85,7 @@ class ScriptedSearch:
 
     async def search(self, _: Principal, request: SearchRequest) -> SearchResults:
         self.requests.append(request)
+        self.arrived.put_nowait(request)
         await self.gate.wait()
         if self.error:
             raise self.error
@@ -263,6 +265,15 @@ async def api(database: Database, queue: PostgresJobQueue, api_settings: Setting
     secret, principal = await an_admin(database, "default")
     yield Api(create_app(services), secret, principal, services, queue, search, answers, pictures)
     assert list(blobs.staging().iterdir()) == [], "an upload left a file behind"
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Waits until something holds."""
+    async with asyncio.timeout(30):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.002)
 
 
 def events_of(text: str) -> list[tuple[str, Any, str | None]]:

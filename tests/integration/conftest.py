@@ -1,5 +1,6 @@
 """Fixtures of the integration tests."""
 
+from api_harness import api, api_settings  # noqa: F401 - fixtures are used by name
 from postgres_fixture import (  # noqa: F401 - fixtures are used by name
     catalog,
     database,

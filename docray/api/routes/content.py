@@ -10,7 +10,7 @@ from docray.api.calls import Reading, Writing
 from docray.api.conditional import etag, matches, not_modified
 from docray.api.error_responses import error_response, request_id_of
 from docray.api.idempotency import Remember, once
-from docray.api.openapi import errors, media, parameter, unchanged, upload_body
+from docray.api.openapi import IF_NONE_MATCH, errors, media, parameter, unchanged, upload_body
 from docray.api.ranges import FileSlice, wanted
 from docray.api.routes.documents import accepted_reply, upload_fields
 from docray.api.routes.paths import DocumentId
@@ -40,7 +40,9 @@ class _NoFields(Body):
         **unchanged(),
         **errors(416),
     },
-    openapi_extra={"parameters": [parameter("Range", {"type": "string"}, "One range, such as `bytes=0-1023`", where="header")]},
+    openapi_extra={
+        "parameters": [IF_NONE_MATCH, parameter("Range", {"type": "string"}, "One range, such as `bytes=0-1023`", where="header")]
+    },
 )
 @needs(READ)
 async def read_content(call: Reading, document_id: DocumentId) -> Response:

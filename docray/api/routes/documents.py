@@ -9,7 +9,7 @@ from docray.api import render
 from docray.api.calls import Call, Reading, Writing
 from docray.api.conditional import etag, matches, not_modified
 from docray.api.idempotency import Remember, once, reply
-from docray.api.openapi import errors, parameter, unchanged, upload_body
+from docray.api.openapi import IF_NONE_MATCH, errors, parameter, unchanged, upload_body
 from docray.api.routes.paths import After, DocumentId, Limit
 from docray.api.routing import make_router, needs
 from docray.api.schemas.common import DeletedDocument
@@ -142,7 +142,9 @@ def _metadata_of(call: Call) -> dict[str, str]:
     return found
 
 
-@router.get("/v1/documents/{document_id}", response_model=Document, responses=unchanged())
+@router.get(
+    "/v1/documents/{document_id}", response_model=Document, responses=unchanged(), openapi_extra={"parameters": [IF_NONE_MATCH]}
+)
 @needs(READ)
 async def read_document(call: Reading, document_id: DocumentId) -> Response:
     """Reads one document."""

@@ -5,12 +5,13 @@ import math
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from docray.api import render
 from docray.api.calls import Reading
 from docray.api.conditional import etag, not_modified
-from docray.api.openapi import media, unchanged
+from docray.api.openapi import IF_NONE_MATCH, media, unchanged
 from docray.api.routes.paths import DocumentId
 from docray.api.routing import make_router, needs
 from docray.api.schemas.documents import Page
@@ -23,7 +24,16 @@ router = make_router("documents")
 _MAX_BOXES = 200
 _MAX_COORDINATE = 1e6  # points; the largest PDF page has 14,400
 
-PageNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="The page, from 1")]
+
+
+def _digits(text: object) -> object:
+    """A page number is written in digits only: `1.0` and `+1` name no page."""
+    if isinstance(text, str) and not (text.isascii() and text.isdecimal()):
+        raise ValueError("This is no page number.")
+    return text
+
+
+PageNumber = Annotated[int, BeforeValidator(_digits), Path(ge=1, le=2**31 - 1, description="The page, from 1")]
 Scale = Annotated[float, Query(ge=0.5, le=4, allow_inf_nan=False, description="Pixels a point")]
 Highlight = Annotated[str, Query(description="Boxes to mark: `x0,y0,x1,y1;…`, at most 200")]
 
@@ -32,6 +42,7 @@ Highlight = Annotated[str, Query(description="Boxes to mark: `x0,y0,x1,y1;…`, 
     "/v1/documents/{document_id}/pages/{page}.png",
     response_class=Response,
     responses={**media("image/png", "The page"), **unchanged()},
+    openapi_extra={"parameters": [IF_NONE_MATCH]},
 )
 @needs(READ)
 async def read_page_picture(call: Reading, document_id: DocumentId, page: PageNumber, scale: Scale = 2.0, highlight: Highlight = "") -> Response:

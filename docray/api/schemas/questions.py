@@ -18,11 +18,7 @@ class SearchBody(Body):
     mode: Literal["hybrid", "dense", "keyword"] = "hybrid"
     collection_ids: list[Id] = Field(default_factory=list, max_length=1000)
     document_ids: list[Id] = Field(default_factory=list, max_length=1000)
-    filter: JsonObject = Field(
-        default_factory=dict,
-        description="Field → value or operators `eq ne in nin gt gte lt lte exists`; fields `metadata.*`, `attributes.*`, `filename`,"
-        " `title`, `page`, `created_at`; `and`, `or`, `not`",
-    )
+    filter: JsonObject = Field(default_factory=dict)
     rerank: bool | None = None
     merge_neighbours: bool = True
 
@@ -34,7 +30,7 @@ class AskBody(Body):
     stream: bool = False
     collection_ids: list[Id] = Field(default_factory=list, max_length=1000)
     document_ids: list[Id] = Field(default_factory=list, max_length=1000)
-    filter: JsonObject = Field(default_factory=dict, description="As in search")
+    filter: JsonObject = Field(default_factory=dict)
     limit: int = Field(8, ge=1, le=50)
     model: Text | None = None
     mode: Literal["answer"] = "answer"

@@ -24,6 +24,7 @@ class PdfiumDocument:
     """An open PDF. `data` must stay valid until `close`."""
 
     repaired = False  # PDFium rebuilds silently
+    tells_lost_content = False
 
     def __init__(self, data: memoryview) -> None:
         array = ctypes.c_char * len(data)

@@ -58,6 +58,7 @@ class OpenDocument(Protocol):
     page_count: int
     title: str
     repaired: bool  # the file was damaged and the engine rebuilt what it could
+    tells_lost_content: bool  # a page whose content is missing raises, instead of being empty
 
     def page(self, index: int) -> RawPage:
         """The page, counted from 0."""

@@ -24,6 +24,8 @@ _FLAGS = int(pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE 
 class PyMuPdfDocument:
     """An open PDF. `data` must stay valid until `close`."""
 
+    tells_lost_content = True
+
     def __init__(self, data: memoryview) -> None:
         pymupdf.TOOLS.mupdf_display_errors(False)
         pymupdf.TOOLS.mupdf_display_warnings(False)

@@ -154,19 +154,28 @@ class _Documents:
         return self._second
 
     def page(self, index: int) -> RawPage:
-        """The page by the first engine; where that fails, by the second if it counts the same pages."""
+        """The page by the first engine; by the second where the first fails, or cannot say whether an empty page lost its content."""
         try:
-            return self._first.page(index)
+            page = self._first.page(index)
         except Unreadable as error:
-            second = self._second_document() if error.code is FailureCode.DAMAGED else None
-            if second is None or second.page_count != self.page_count:
+            second = self._agreeing_second() if error.code is FailureCode.DAMAGED else None
+            page = second.page(index) if second is not None else RawPage(0, 0, 0, ())
+            if second is None or not (page.pieces or second.tells_lost_content):
                 raise
-            return second.page(index)
+            return page
+        if page.pieces or self._first.tells_lost_content:
+            return page
+        second = self._agreeing_second()
+        return page if second is None else second.page(index)
+
+    def _agreeing_second(self) -> OpenDocument | None:
+        second = self._second_document()
+        return second if second is not None and second.page_count == self.page_count else None
 
     def turn_to_second_opinion(self) -> bool:
         """Whether the file was damaged and the second engine opens it: then it is the first from here on."""
-        second = self._second_document() if self._first.repaired else None
-        if second is None or second.page_count != self.page_count:
+        second = self._agreeing_second() if self._first.repaired else None
+        if second is None:
             return False
         self._first = second
         return True

@@ -57,6 +57,11 @@ class Parser:
         """What the running server found; None before `start`."""
         return self._abilities
 
+    @property
+    def server_pid(self) -> int | None:
+        """The parser server's process id while there is one."""
+        return self._process.pid if self._process is not None else None
+
     async def start(self) -> None:
         """Starts the parser server. Unavailable when it does not come up, or when confinement is required and the kernel lacks it."""
         self._closed = False
@@ -152,7 +157,7 @@ class Parser:
             async with contextlib.aclosing(process.frames(task, path)) as frames:
                 async for frame in frames:
                     if isinstance(frame, Ending):
-                        raise ExtractionFailed(_meaning(frame, self._limits.memory_bytes))
+                        raise ExtractionFailed(meaning_of(frame, self._limits.memory_bytes))
                     kind, body = frame
                     budget -= len(body)
                     if budget < 0:
@@ -184,7 +189,7 @@ class Parser:
             return process
 
 
-def _meaning(ending: Ending, memory_bytes: int) -> FailureCode:
+def meaning_of(ending: Ending, memory_bytes: int) -> FailureCode:
     """Why a child ended before it had said how its job went."""
     if ending.timed_out or ending.signal == signal.SIGXCPU:
         return FailureCode.TIME_LIMIT

@@ -110,8 +110,8 @@ SELECT k.place, v.chunk_id, -(v.embedding <#> (SELECT $2::real[]::halfvec)) AS s
    AND v.space = {space}
 
 -- name: ranked_in_scope
--- Chunk ids of the pairs that a scope's conditions on passages hold for.
-SELECT k.place, c.chunk_id, NULL::double precision AS score, k.part, k.n
+-- Chunk ids of the pairs that a scope's conditions on passages hold for; $2 pairs went before.
+SELECT $2::bigint + k.place AS place, c.chunk_id, NULL::double precision AS score, k.part, k.n
   FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
   JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
   JOIN docray.documents d ON d.tenant_id = $1 AND d.id = p.document_id AND d.live_generation = p.generation AND d.deleted_at IS NULL

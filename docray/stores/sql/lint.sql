@@ -89,11 +89,11 @@ SELECT format('role %s has %s on %s', r.rolname, privilege, c.oid::regclass)
    AND c.relkind IN ('r', 'p') AND has_table_privilege(r.rolname, c.oid, privilege);
 
 -- name: rights_to_create
--- A role of the application that could put a table or function of its own in the way.
+-- A role of the application that could put a table, function or type of its own in the way.
 SELECT format('role %s may create in schema %s', r.rolname, n.nspname)
   FROM pg_namespace n
  CROSS JOIN (SELECT rolname FROM pg_roles WHERE rolname IN ('docray_app', 'docray_worker', 'docray_maint') UNION SELECT current_user) r
- WHERE n.nspname IN ('docray', 'docray_migrations') AND has_schema_privilege(r.rolname, n.oid, 'CREATE');
+ WHERE n.nspname IN ('docray', 'docray_migrations', 'public') AND has_schema_privilege(r.rolname, n.oid, 'CREATE');
 
 -- name: owners_that_log_in
 -- The owners are nobody's login; the tables' owner is under row-level security itself.
@@ -104,15 +104,15 @@ SELECT format('role %s may log in, or has rights beyond its part', r.rolname)
 
 -- name: open_functions
 -- A function that runs with its owner's rights: owned by docray_maint (or by the tables' owner, to make partitions), with a fixed
--- search path, and granted by name.
+-- search path that begins with pg_catalog and ends with pg_temp, and granted by name.
 SELECT format('function %s is SECURITY DEFINER and %s', f.oid::regprocedure,
               CASE WHEN o.rolname NOT IN ('docray_maint', 'docray_owner') THEN 'belongs to ' || o.rolname
-                   WHEN NOT EXISTS (SELECT FROM unnest(f.proconfig) s WHERE s = 'search_path=pg_catalog, docray, pg_temp') THEN 'has no fixed search path'
+                   WHEN NOT EXISTS (SELECT FROM unnest(f.proconfig) s WHERE s LIKE 'search\_path=pg\_catalog, %pg\_temp') THEN 'has no fixed search path'
                    ELSE 'may be executed by PUBLIC' END)
   FROM pg_proc f JOIN pg_roles o ON o.oid = f.proowner
  WHERE f.pronamespace = 'docray'::regnamespace AND f.prosecdef
    AND (o.rolname NOT IN ('docray_maint', 'docray_owner')
-        OR NOT EXISTS (SELECT FROM unnest(f.proconfig) s WHERE s = 'search_path=pg_catalog, docray, pg_temp')
+        OR NOT EXISTS (SELECT FROM unnest(f.proconfig) s WHERE s LIKE 'search\_path=pg\_catalog, %pg\_temp')
         OR f.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(f.proacl) a WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE'));
 
 -- name: no_schema

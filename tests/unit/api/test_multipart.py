@@ -1,5 +1,7 @@
 """The streaming form parser: whatever the cuts between pieces, what a form says comes out, and broken forms are refused."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ END = b"--frontier--\r\n"
 def read(body: bytes, cuts: list[int] | None = None, room: int = 1000) -> tuple[MultipartForm, bytes]:
     form = MultipartForm(TYPE, room)
     edges = [0, *sorted(cuts or []), len(body)]
-    content = b"".join(piece for start, end in zip(edges, edges[1:], strict=False) for piece in form.feed(body[start:end]))
+    content = b"".join(piece for start, end in itertools.pairwise(edges) for piece in form.feed(body[start:end]))
     form.close()
     return form, content
 

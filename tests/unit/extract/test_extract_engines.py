@@ -144,6 +144,7 @@ def test_a_page_that_is_missing_fails_the_whole_file(engine: Engine) -> None:
     assert b"/Kids [5 0 R 7 0 R]" in data
 
     assert failure(engine, data.replace(b"/Kids [5 0 R 7 0 R]", b"/Kids [5 0 R 9 0 R]")) is FailureCode.DAMAGED
+    assert failure(engine, data.replace(b"/Contents 6 0 R", b"/Contents 9 0 R")) is FailureCode.DAMAGED
 
 
 def test_a_file_cut_off_in_the_middle_is_never_a_success_with_less(engine: Engine) -> None:

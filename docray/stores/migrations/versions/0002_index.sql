@@ -49,7 +49,7 @@ CALL docray.isolate_tenants('docray.keyword_postings');
 
 -- Makes the graph of an embedding space when its first vectors come. Indexes are per space: those of two models never mix.
 CREATE FUNCTION docray.prepare_vector_space(p_space integer, p_dimension integer) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, docray, public, pg_temp
 AS $$
 DECLARE
     name text := format('chunk_vectors_space_%s', p_space);

@@ -1,0 +1,136 @@
+"""A query → the passages that the principal may see, best first.
+
+Owns the order of the steps, over-fetching and what a result reports. Leaves vectors and words to the index, who may see what to the
+catalogue: nothing the index says reaches a caller unless PostgreSQL confirms it under row-level security.
+"""
+
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from docray.answering.fusion import Fused, fuse, single
+from docray.answering.neighbours import Group, groups_of
+from docray.answering.snippets import query_stems, snippet
+from docray.domain.catalog import Catalog
+from docray.domain.errors import RateLimit, Unavailable
+from docray.domain.ports import ChunkIndex, Embedder, Reranker, Vectors
+from docray.domain.principals import Principal
+from docray.domain.questions import Hit, Passage, SearchMode, SearchRequest, SearchResults
+
+_CANDIDATES = 50  # of each leg at least: what fusion has to choose from
+_OVERFETCH = 1.3  # passages read for each one asked for: some may be stale, and neighbours become one hit
+_SECOND_OVERFETCH = 4.0
+_RERANKED = 30  # passages at most
+
+
+class SearchService:
+    """Finds passages."""
+
+    def __init__(
+        self, *, catalog: Catalog, index: ChunkIndex, embedder: Embedder, reranker: Reranker | None = None, rerank_by_default: bool = False
+    ) -> None:
+        self._catalog = catalog
+        self._index = index
+        self._embedder = embedder
+        self._reranker = reranker
+        self._rerank_by_default = rerank_by_default
+
+    async def search(self, principal: Principal, request: SearchRequest) -> SearchResults:
+        """The best passages in scope; none is no error. Without the embedder a hybrid search goes on by words and says so.
+
+        Unavailable when the database does not answer, or the embedder for a dense search.
+        """
+        run = _Run()
+        vector = await self._embed(request, run)
+        run.lap("embed")
+        ranking = await self._rank(principal, request, vector)
+        run.lap("retrieve")
+        groups = await self._confirm(principal, request, ranking)
+        run.lap("authority")
+        scored = await self._rerank(request, groups, run)
+        stems = query_stems(request.query)
+        hits = tuple(_hit(rank, group, rerank, stems) for rank, (group, rerank) in enumerate(scored[: request.limit], 1))
+        return SearchResults(query=request.query, hits=hits, degraded=tuple(run.degraded), timings_ms=run.timings_ms())
+
+    async def _embed(self, request: SearchRequest, run: "_Run") -> Vectors | None:
+        if request.mode is SearchMode.KEYWORD:
+            return None
+        try:
+            vectors = await self._embedder.embed_queries([request.query])
+        except (Unavailable, RateLimit):
+            if request.mode is SearchMode.DENSE:
+                raise
+            run.degraded.append("dense")
+            return None
+        vector: Vectors = vectors[0]
+        return vector
+
+    async def _rank(self, principal: Principal, request: SearchRequest, vector: Vectors | None) -> list[Fused]:
+        limit = max(_CANDIDATES, int(_SECOND_OVERFETCH * request.limit) if request.limit > _CANDIDATES // 2 else 0)
+        tenant_id, scope, model_id = principal.tenant_id, request.scope, self._embedder.model_id
+        if vector is None:
+            return single(await self._index.search_keyword(tenant_id, request.query, limit, scope))
+        if request.mode is SearchMode.DENSE:
+            return single(await self._index.search_dense(tenant_id, vector, limit, scope, model_id))
+        return fuse(*await self._index.search_hybrid(tenant_id, request.query, vector, limit, scope, model_id))
+
+    async def _confirm(self, principal: Principal, request: SearchRequest, ranking: Sequence[Fused]) -> list[Group]:
+        """The best of the ranking that PostgreSQL confirms, neighbours merged; reads on once when that leaves too few."""
+        needed = max(request.limit, _RERANKED if self._reranks(request) else 0)
+        passages: dict[UUID, Passage] = {}
+        groups: list[Group] = []
+        asked = 0
+        for overfetch in (_OVERFETCH, _SECOND_OVERFETCH):
+            wanted = [one.chunk_id for one in ranking[asked : int(overfetch * needed) + 1]]
+            if len(groups) >= needed or not wanted:
+                break
+            async with self._catalog.transaction(principal) as transaction:
+                passages.update(await transaction.passages.read(wanted, request.scope))
+            asked += len(wanted)
+            groups = groups_of(ranking[:asked], passages, merge=request.merge_neighbours)
+        return groups
+
+    def _reranks(self, request: SearchRequest) -> bool:
+        return self._reranker is not None and (self._rerank_by_default if request.rerank is None else request.rerank)
+
+    async def _rerank(self, request: SearchRequest, groups: list[Group], run: "_Run") -> list[tuple[Group, float | None]]:
+        """The first passages by the reranker's scores, the others left out; all as they are where it is not wanted or not there."""
+        unchanged: list[tuple[Group, float | None]] = [(group, None) for group in groups]
+        if request.rerank and self._reranker is None:
+            run.degraded.append("rerank")
+        if self._reranker is None or not self._reranks(request) or not groups:
+            return unchanged
+        first = groups[: max(_RERANKED, request.limit)]
+        try:
+            scores = await self._reranker.rerank(request.query, [group.text for group in first])
+        except (Unavailable, RateLimit):
+            run.degraded.append("rerank")
+            return unchanged
+        order = sorted(range(len(first)), key=lambda place: -scores[place])
+        return [(first[place], scores[place]) for place in order]
+
+
+class _Run:
+    """What a search reports about itself: the time of its stages, and what it had to do without."""
+
+    def __init__(self) -> None:
+        self.degraded: list[str] = []
+        self._started = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._laps[stage] = round((now - self._last) * 1000, 3)
+        self._last = now
+
+    def timings_ms(self) -> dict[str, float]:
+        return {**self._laps, "total": round((time.perf_counter() - self._started) * 1000, 3)}
+
+
+def _hit(rank: int, group: Group, rerank: float | None, stems: Sequence[str]) -> Hit:
+    best, leading, text = group.best, group.leading, group.text
+    return Hit(
+        rank=rank, score=best.score if rerank is None else rerank, dense=best.dense, keyword=best.keyword, rerank=rerank,
+        chunk_id=leading.chunk_id, document=leading.document, generation=leading.generation, text=text, snippet=snippet(text, stems),
+        heading_path=leading.heading_path, pages=group.pages, spans=group.spans,
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""Migrations: from an empty database to the newest schema, again without effect, several at once, and by a role that may not."""
+
+import asyncio
+import uuid
+
+import asyncpg
+import pytest
+from postgres_fixture import as_superuser
+
+from docray.domain.errors import Unavailable
+from docray.instance import postgres
+from docray.stores.catalogue_lint import refuse
+from docray.stores.migrate import NotAllowedToMigrate, migrate
+from docray.stores.postgres import Database
+
+
+@pytest.fixture
+async def empty(postgres_folder):
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    await as_superuser(postgres_folder, f"CREATE DATABASE {name}")
+    yield lambda user: postgres.dsn(postgres_folder, user, name)
+    await as_superuser(postgres_folder, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def schema_of(dsn: str) -> list[str]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "SELECT format('%s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod)) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " WHERE c.relnamespace = 'docray'::regnamespace AND a.attnum > 0 ORDER BY 1"
+        )
+        return [row[0] for row in rows]
+    finally:
+        await connection.close()
+
+
+async def test_an_empty_database_becomes_one_that_may_serve(empty):
+    version = await migrate(empty("postgres"))
+    for role in ("docray_app", "docray_worker"):
+        database = Database(empty(role))
+        await database.open()
+        await refuse(database)
+        await database.close()
+    assert version
+
+
+async def test_migrating_again_changes_nothing(empty):
+    version = await migrate(empty("postgres"))
+    before = await schema_of(empty("postgres"))
+    assert await migrate(empty("postgres")) == version
+    assert await schema_of(empty("postgres")) == before
+    assert before
+
+
+async def test_several_processes_may_migrate_at_once(empty):
+    versions = await asyncio.gather(*(migrate(empty("postgres")) for _ in range(4)))
+    assert len(set(versions)) == 1
+
+
+async def test_a_role_that_may_not_is_told_what_it_needs(postgres_template, empty):
+    with pytest.raises(NotAllowedToMigrate, match="CREATEROLE and BYPASSRLS"):
+        await migrate(empty("docray_app"))
+    connection = await asyncpg.connect(empty("postgres"))
+    assert await connection.fetchval("SELECT to_regnamespace('docray')") is None
+    await connection.close()
+
+
+async def test_an_unreachable_server_is_unavailable(tmp_path):
+    with pytest.raises(Unavailable):
+        await migrate(f"postgresql://postgres@/docray?host={tmp_path}")
+
+
+async def test_the_application_cannot_see_or_change_versions(test_database):
+    connection = await asyncpg.connect(test_database.dsn("docray_app"))
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("UPDATE docray_migrations.alembic_version SET version_num = '0'")
+    await connection.close()
