@@ -29,7 +29,7 @@ _PENALTY = 0.4
 _FEWEST_NEW_TERMS = 2
 _SHORT_CHARACTERS = 50
 _SCORE_SHARE = 0.6
-_NEW_SHARE = 0.2  # another sentence must cover this much of the question that the ones before do not
+_NEW_SHARE = 0.25  # another sentence must cover this much of the question that the ones before do not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ async def extract(question: str, evidence: Sequence[Evidence], embedder: Embedde
     if not candidates:
         return Extract(choices=())
     scored, degraded = await _scored(question, candidates, embedder)
-    choices = _chosen(wanted, scored)
+    choices = _chosen(wanted.among([choice.around for choice in candidates]), scored)
     if not choices or not enough(_signals(wanted, choices[0], evidence)):
         return Extract(choices=(), degraded=degraded)
     return Extract(choices=tuple(choices), degraded=degraded)
@@ -114,12 +114,12 @@ async def _scored(question: str, candidates: Sequence[Choice], embedder: Embedde
     return sorted(candidates, key=lambda choice: -choice.score), degraded
 
 
-def _chosen(wanted: Asked, scored: Sequence[Choice]) -> list[Choice]:
+def _chosen(telling: Asked, scored: Sequence[Choice]) -> list[Choice]:
     """The best sentence, then those that answer what it leaves open."""
     chosen: list[Choice] = []
     covered: frozenset[str] = frozenset()
     for choice in scored:
-        if chosen and not _adds(wanted, choice, chosen[0], covered):
+        if chosen and not _adds(telling, choice, chosen[0], covered):
             continue
         quotes = quotes_of(choice.sentence.evidence, choice.sentence.start, choice.sentence.end)
         if not quotes:
@@ -131,11 +131,11 @@ def _chosen(wanted: Asked, scored: Sequence[Choice]) -> list[Choice]:
     return chosen
 
 
-def _adds(wanted: Asked, choice: Choice, best: Choice, covered: frozenset[str]) -> bool:
+def _adds(telling: Asked, choice: Choice, best: Choice, covered: frozenset[str]) -> bool:
     """Whether another sentence is worth its place: nearly as good as the best, and about a part of the question that is still open."""
-    if choice.score < _SCORE_SHARE * best.score or _says_little(choice.sentence, choice.stems - wanted.weights.keys()):
+    if choice.score < _SCORE_SHARE * best.score or _says_little(choice.sentence, choice.stems - telling.weights.keys()):
         return False
-    return wanted.coverage(choice.stems | covered) - wanted.coverage(covered) >= _NEW_SHARE
+    return telling.coverage(choice.stems | covered) - telling.coverage(covered) >= _NEW_SHARE
 
 
 def _signals(wanted: Asked, best: Choice, evidence: Sequence[Evidence]) -> Signals:

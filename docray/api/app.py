@@ -10,19 +10,20 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from docray import __version__
+from docray.api.docs_page import docs
 from docray.api.error_responses import on_docray_error, on_http_exception, on_validation_error
 from docray.api.middleware.admission import Admission
 from docray.api.middleware.request_context import RequestContext
 from docray.api.middleware.security_headers import SecurityHeaders
 from docray.api.openapi import complete
-from docray.api.routes import api_keys, ask, collections, content, documents, events, health, me, pages, search, tenants
+from docray.api.routes import api_keys, ask, collections, content, documents, events, health, me, pages, search, status, tenants
 from docray.api.services import Parts, Services
 from docray.domain.errors import DocrayError
 from docray.settings import Settings
 
 Hook = Callable[[], Awaitable[None]]
 
-_ROUTERS = (search, ask, documents, content, pages, events, collections, api_keys, tenants, me, health)  # the busiest first: one by one
+_ROUTERS = (search, ask, documents, content, pages, events, collections, api_keys, tenants, me, status, health)  # the busiest first: one by one
 
 
 class _App(FastAPI):
@@ -70,6 +71,7 @@ def create_app(
         summary="Questions over PDFs, answered with citations that are right.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         exception_handlers={
@@ -80,6 +82,7 @@ def create_app(
     )
     if isinstance(services, Services):
         app.state.parts = Parts.of(services)
+    app.add_route("/docs", docs, include_in_schema=False)
     for module in _ROUTERS:
         app.include_router(module.router)
     app.add_middleware(Admission, max_requests=settings.max_concurrent_requests)

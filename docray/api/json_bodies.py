@@ -80,7 +80,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                raw += message.get("body", b"")
+                raw += bytes(message.get("body", b""))
                 if len(raw) > max_bytes:
                     raise TooLarge("The body is larger than this call accepts.")
                 if not message.get("more_body", False):

@@ -1,19 +1,24 @@
-"""What a killed supervisor leaves running: process ids with their start times, in `children.json`.
+"""Finds every process of an instance, however it was orphaned, and ends it.
 
-A number alone may be somebody else's by the time it is read; with its start time it is the same process or none.
+Two traces: `children.json` holds the process ids of what the supervisor started itself, with their start times (a number alone may be
+somebody else's by the time it is read); and all that descends from it carries `DOCRAY_INSTANCE` in its environment. The second
+finds what no process tree shows any more: a HAProxy that was started anew while Ray was going down, workers of a killed raylet.
 """
 
 import contextlib
 import json
+import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import psutil
 
 from docray.instance.child import Child, end_family
 from docray.instance.files import InstanceFiles, write_private
 
+MARK = "DOCRAY_INSTANCE"
 _GRACE_S = 15.0
+_ROUNDS = 20
 
 
 def record(files: InstanceFiles, children: Sequence[Child]) -> None:
@@ -26,12 +31,39 @@ def record(files: InstanceFiles, children: Sequence[Child]) -> None:
     write_private(files.children, json.dumps(rows))
 
 
+def mark_of(files: InstanceFiles) -> str:
+    """What this instance's processes carry in their environment."""
+    return files.run.name
+
+
+def end_marked(files: InstanceFiles) -> int:
+    """Kills what carries the instance's mark, until nothing does; returns how many that were. For after all were asked to end."""
+    ended = 0
+    for _ in range(_ROUNDS):
+        found = list(_marked(mark_of(files)))
+        if not found:
+            break
+        ended += len(found)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=2)
+    return ended
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
 def end_recorded(files: InstanceFiles) -> int:
-    """Ends the processes that `children.json` names, where they are still the same ones; returns how many were."""
+    """Ends the processes that `children.json` names, where they are still the same ones, and then what carries the mark."""
     try:
         rows = json.loads(files.children.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return 0
+        rows = []
     ended = 0
     for row in reversed(rows):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -39,4 +71,4 @@ def end_recorded(files: InstanceFiles) -> int:
                 end_family(row["pid"], signal.SIGINT if row["name"] == "postgres" else signal.SIGTERM, _GRACE_S)
                 ended += 1
     files.children.unlink(missing_ok=True)
-    return ended
+    return ended + end_marked(files)

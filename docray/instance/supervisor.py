@@ -23,7 +23,7 @@ from docray import wiring
 from docray.instance import postgres
 from docray.instance.child import Child
 from docray.instance.files import Instance, InstanceFiles
-from docray.instance.leftovers import end_recorded, record
+from docray.instance.leftovers import MARK, end_marked, end_recorded, mark_of, record
 from docray.instance.ports import next_free
 from docray.instance.ray_head import RayHead, RayPorts, project_root
 
@@ -116,7 +116,7 @@ class Supervisor:
         self._note_children()
 
     def _store_environment(self, folder: Path) -> dict[str, str]:
-        found = {"DOCRAY_DATA_DIR": str(self._files.data_dir)}
+        found = {"DOCRAY_DATA_DIR": str(self._files.data_dir), MARK: mark_of(self._files)}
         if self._settings.database_dsn is None:
             found["DOCRAY_DATABASE_DSN"] = self._app_dsn(folder)
             found["DOCRAY_DATABASE_WORKER_DSN"] = postgres.dsn(folder, "docray_worker")
@@ -203,6 +203,7 @@ class Supervisor:
         delay_s = self._ray.restart_delay_s()
         log.warning("%s; starting Ray again in %.0f s", why, delay_s)
         self._ray.stop(5.0)
+        end_marked(self._files)
         if self._stop.wait(delay_s):
             return
         try:
@@ -218,7 +219,7 @@ class Supervisor:
         for child, grace_s in ((self._ray, 15.0), (self._postgres, 15.0)):
             if child:
                 child.stop(grace_s)
-        self._files.children.unlink(missing_ok=True)
+        end_recorded(self._files)
 
     def _children(self) -> list[Child]:
         return [child for child in (self._postgres, self._ray) if child]

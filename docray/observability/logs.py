@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import traceback
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import structlog
@@ -25,8 +25,8 @@ _SIGNS = ("dr_", "sk-", "://", "earer ", "EARER ")  # what those begin with: a s
 _FRAMES = 12
 
 
-def configure(level: str = "INFO") -> None:
-    """Sets up structlog for this process. `level` is a name of the standard library's."""
+def configure(level: str = "INFO", stream: BinaryIO | None = None) -> None:
+    """Sets up structlog for this process. `level` is a name of the standard library's; `stream` is stderr unless given."""
     debugging = level == "DEBUG"
     structlog.configure(
         processors=[
@@ -38,7 +38,7 @@ def configure(level: str = "INFO") -> None:
             structlog.processors.JSONRenderer(serializer=lambda line, **_: orjson.dumps(line, default=str)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
 

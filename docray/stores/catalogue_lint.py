@@ -21,7 +21,7 @@ async def violations(connection: Connection) -> list[str]:
     found: list[str] = [row[0] for row in await connection.fetch(_SQL[_FIRST])]
     if found:
         return found
-    for name, query in _SQL.items():
+    for query in _SQL.values():
         rows = await connection.fetch(query, *((_POLICY,) if "$1" in query else ()))
         found += [row[0] for row in rows]
     return found

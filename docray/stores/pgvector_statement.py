@@ -59,11 +59,9 @@ class Statement:
         self._ranked = _with_pairs(query, ranking, self._parameters)
 
     async def fetch(self, connection: Connection) -> list[asyncpg.Record]:
-        """Rows of (place in the ranking or NULL, chunk_id, score, part, n); of nearest chunks alone without the part."""
-        if self._ranked and self._nearest:
-            query = _SQL["both"].replace("{ranked}", self._ranked).replace("{nearest}", self._nearest)
-        else:
-            query = self._ranked or self._nearest
+        """Rows of (place in the ranking or NULL, chunk_id, score, part, n)."""
+        nearest = _SQL["with_parts"].replace("{nearest}", self._nearest) if self._nearest else ""
+        query = "\nUNION ALL\n".join(filter(None, (self._ranked, nearest)))
         return await connection.fetch(query, *self._parameters) if query else []
 
 

@@ -62,7 +62,10 @@ async def test_what_a_crash_left_under_a_key_is_replaced(store):
     assert (await store.open(key)).read_bytes() == b"right"
 
 
-@pytest.mark.parametrize("key", ["", "/", "../x", "a/../b", "/etc/passwd", "a//b", "a/", ".hidden", "a/.b", "a\0b", "a\nb", "a\\b", "é", "a" * 300, "/".join("a" * 9)])
+BAD_KEYS = ["", "/", "../x", "a/../b", "/etc/passwd", "a//b", "a/", ".hidden", "a/.b", "a\0b", "a\nb", "a\\b", "é", "a" * 300, "/".join("a" * 9)]
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
 async def test_a_key_never_leads_outside(store, key, tmp_path):
     outside = tmp_path / "x"
     outside.write_bytes(b"outside")

@@ -88,17 +88,19 @@ async def test_a_claim_whose_process_died_is_taken_over_and_its_effect_is_refuse
     dead = await store.claim(principal, ROUTE, "k", b"f")
     await abandon(superuser)
     alive = await store.claim(principal, ROUTE, "k", b"f")
-    with pytest.raises(LostLease):
+
+    async def take_effect(claim):
         async with catalog.transaction(principal) as tx:
-            await tx.collections.insert(new_id(), name="twice", description=None, metadata={})
-            await tx.remember(dead, ANSWER)
+            await tx.collections.insert(new_id(), name="once", description=None, metadata={})
+            await tx.remember(claim, ANSWER)
+
+    with pytest.raises(LostLease):
+        await take_effect(dead)
     with pytest.raises(LostLease):
         await store.extend(dead)
     await store.finish(dead, dataclasses.replace(ANSWER, body=b"dead"))
     await store.release(dead)
-    async with catalog.transaction(principal) as tx:
-        await tx.collections.insert(new_id(), name="twice", description=None, metadata={})
-        await tx.remember(alive, ANSWER)
+    await take_effect(alive)
     assert await store.claim(principal, ROUTE, "k", b"f") == ANSWER
 
 
@@ -112,10 +114,14 @@ async def test_a_long_request_keeps_its_claim(store, principal, superuser):
 
 async def test_the_answer_is_stored_with_its_effect_or_not_at_all(store, catalog, principal):
     claim = await store.claim(principal, ROUTE, "k", b"f")
-    with pytest.raises(RuntimeError):
+
+    async def break_off():
         async with catalog.transaction(principal) as tx:
             await tx.remember(claim, ANSWER)
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await break_off()
     with pytest.raises(IdempotencyInProgress):
         await store.claim(principal, ROUTE, "k", b"f")
 

@@ -323,7 +323,9 @@ async def test_upkeep_makes_partitions_and_forgets_old_keys(catalog, queue, data
     await queue.maintain()
     await queue.maintain()
     assert [r["key"] for r in await superuser.fetch("SELECT key FROM docray.idempotency_keys")] == ["new"]
-    partitions = await superuser.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent IN ('docray.usage'::regclass, 'docray.audit_log'::regclass)")
+    partitions = await superuser.fetchval(
+        "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('docray.usage'::regclass, 'docray.audit_log'::regclass)"
+    )
     assert partitions == 2 * 5
 
 

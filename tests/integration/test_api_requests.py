@@ -212,8 +212,13 @@ async def test_health_needs_no_key_and_readiness_says_what_is_wrong(api: Api) ->
         assert (await anonymous.get("/healthz")).json() == {"status": "ok"}
         ready = await anonymous.get("/readyz")
         assert (ready.status_code, ready.json()["status"], set(ready.json()["checks"])) == (200, "ok", {"database", "blobs"})
-        for path in ("/openapi.json", "/docs"):
-            assert (await anonymous.get(path)).status_code == 200
+        assert (await anonymous.get("/openapi.json")).json()["info"]["title"] == "docray"
+        page = await anonymous.get("/docs")
+    assert page.status_code == 200
+    assert "<script" not in page.text
+    for name in ("/v1/documents/{document_id}/pages/{page}.png", "merge_neighbours", "Idempotency-Key", "text/event-stream", "NotReady"):
+        assert name in page.text
+    assert set(re.findall(r'href="#(\w+)"', page.text)) <= set(re.findall(r'id="(\w+)"', page.text))
 
 
 async def test_readiness_is_degraded_or_unavailable_by_what_failed(api: Api) -> None:

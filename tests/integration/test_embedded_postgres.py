@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: made once, whole; survives being killed and a crash of the machine; reachable by its owner only."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -49,8 +50,8 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 async def test_settings_keep_what_was_committed(folder):
     with running_server(folder):
-        for name, value in (("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on"), ("data_checksums", "on"), ("listen_addresses", ""),
-                            ("server_encoding", "UTF8"), ("max_connections", "60"), ("jit", "off")):  # fmt: skip
+        kept = {name: "on" for name in ("fsync", "synchronous_commit", "full_page_writes", "data_checksums")}
+        for name, value in {**kept, "listen_addresses": "", "server_encoding": "UTF8", "max_connections": "60", "jit": "off"}.items():
             assert await run(folder, f"SHOW {name}") == value
         assert await run(folder, "SELECT lower('ÀÉ')") == "àé"
 
@@ -76,12 +77,12 @@ async def test_it_starts_although_a_stranger_has_its_old_process_number(folder):
         assert await run(folder, "SELECT 1") == 1
 
 
-async def test_a_second_server_of_the_same_folder_is_refused(folder):
+def test_a_second_server_of_the_same_folder_is_refused(folder):
     with running_server(folder):
         second = subprocess.run(postgres.command(folder), capture_output=True, text=True, timeout=30, check=False)
         assert second.returncode != 0
-        assert "already running" in second.stderr + second.stdout or "lock file" in second.stderr + second.stdout
-        assert await run(folder, "SELECT 1") == 1
+        assert "lock file" in second.stderr
+        assert asyncio.run(run(folder, "SELECT 1")) == 1
 
 
 async def test_only_its_owner_reaches_it_and_no_port_is_open(folder):
@@ -122,15 +123,13 @@ def test_another_versions_folder_is_left_alone(tmp_path):
         postgres.ensure_initialised(tmp_path)
 
 
-async def test_a_long_path_gets_its_socket_in_a_private_folder(initialised, tmp_path):
-    folder = tmp_path / ("long" * 30) / "pg"
-    folder.parent.mkdir()
-    subprocess.run(["cp", "-a", str(initialised), str(folder)], check=True)
+def test_a_long_path_gets_its_socket_in_a_private_folder(folder, tmp_path):
+    folder = folder.rename(tmp_path / ("long" * 30))
     sockets = postgres.socket_folder(folder)
     assert sockets != folder
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     with running_server(folder):
-        assert await run(folder, "SELECT 1") == 1
+        assert asyncio.run(run(folder, "SELECT 1")) == 1
     sockets.chmod(0o755)
     with pytest.raises(postgres.CannotRunPostgres, match="open to others"):
         postgres.socket_folder(folder)
@@ -138,7 +137,7 @@ async def test_a_long_path_gets_its_socket_in_a_private_folder(initialised, tmp_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up rights")
-async def test_root_without_user_namespaces_becomes_an_unprivileged_user(folder, tmp_path):
+def test_root_without_user_namespaces_becomes_an_unprivileged_user(folder, tmp_path):
     """The way for containers that forbid namespaces, taken by a launcher that is told they do not work."""
     tmp_path.chmod(0o700)
     script = (
@@ -154,7 +153,7 @@ async def test_root_without_user_namespaces_becomes_an_unprivileged_user(folder,
     try:
         postgres.wait_ready(folder)
         assert psutil.Process(process.pid).uids().effective == launch_postgres.service_user().pw_uid != 0
-        assert await run(folder, "SELECT 1") == 1
+        assert asyncio.run(run(folder, "SELECT 1")) == 1
     finally:
         process.terminate()
         process.wait(30)

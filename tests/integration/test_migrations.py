@@ -26,7 +26,8 @@ async def schema_of(dsn: str) -> list[str]:
     connection = await asyncpg.connect(dsn)
     try:
         rows = await connection.fetch(
-            "SELECT format('%s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod)) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            "SELECT format('%s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod))"
+            " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
             " WHERE c.relnamespace = 'docray'::regnamespace AND a.attnum > 0 ORDER BY 1"
         )
         return [row[0] for row in rows]

@@ -182,3 +182,10 @@ class PutMembership(Body):
     """A document's attributes within a collection; left out, those that are there stay."""
 
     attributes: JsonObject | None = None
+
+
+class CorpusStatus(Object):
+    """How many documents the tenant has in each state; states without any are left out."""
+
+    object: Literal["status"]
+    documents: dict[str, int]

@@ -40,12 +40,12 @@ DELETE FROM docray.keyword_parts WHERE tenant_id = $1 AND part = $2;
 
 -- name: remove_vectors
 -- Removes some vectors of a generation (NULL: of all) of a document.
-WITH some AS (
+WITH batch AS (
     SELECT document_id, generation, n, space FROM docray.chunk_vectors
      WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3) LIMIT $4
 ), gone AS (
-    DELETE FROM docray.chunk_vectors v USING some
-     WHERE v.tenant_id = $1 AND v.document_id = some.document_id AND v.generation = some.generation AND v.n = some.n AND v.space = some.space
+    DELETE FROM docray.chunk_vectors v USING batch
+     WHERE v.tenant_id = $1 AND v.document_id = batch.document_id AND v.generation = batch.generation AND v.n = batch.n AND v.space = batch.space
     RETURNING 1
 )
 SELECT count(*) FROM gone;
@@ -156,10 +156,8 @@ SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#
 -- What brings in the passages that a filter speaks of.
 JOIN docray.chunks c ON c.tenant_id = d.tenant_id AND c.document_id = d.id AND c.generation = v.generation AND c.n = v.n
 
--- name: both
--- Both legs in one statement: the ranking, and the nearest with the parts that hold their keywords.
-{ranked}
-UNION ALL
+-- name: with_parts
+-- The nearest with the parts that hold their keywords.
 SELECT near.place, near.chunk_id, near.score, k.part, near.n
   FROM ({nearest}) near
   LEFT JOIN docray.keyword_parts k ON k.tenant_id = $1 AND k.document_id = near.document_id AND k.generation = near.generation
