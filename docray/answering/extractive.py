@@ -110,7 +110,7 @@ async def _scored(question: str, candidates: Sequence[Choice], embedder: Embedde
         candidates = [replace(choice, cosine=cosine, score=choice.score + cosine) for choice, cosine in zip(candidates, cosines, strict=True)]
     except DocrayError as error:
         _log.warning("Sentences are chosen by their words alone: the embedder does not answer.", extra={"action": "extract", "error": error.code})
-        degraded = ("embedder",)
+        degraded = ("dense",)
     return sorted(candidates, key=lambda choice: -choice.score), degraded
 
 

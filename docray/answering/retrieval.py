@@ -4,6 +4,7 @@ Owns the order of the steps, over-fetching and what a result reports. Leaves vec
 catalogue: nothing the index says reaches a caller unless PostgreSQL confirms it under row-level security.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from uuid import UUID
@@ -19,7 +20,7 @@ from docray.domain.questions import Hit, Passage, SearchMode, SearchRequest, Sea
 
 _CANDIDATES = 50  # of each leg at least: what fusion has to choose from
 _OVERFETCH = 1.3  # passages read for each one asked for: some may be stale, and neighbours become one hit
-_SECOND_OVERFETCH = 4.0
+_SECOND_OVERFETCH = 4.0  # for each that was missing then
 _RERANKED = 30  # passages at most
 
 
@@ -66,7 +67,7 @@ class SearchService:
         return vector
 
     async def _rank(self, principal: Principal, request: SearchRequest, vector: Vectors | None) -> list[Fused]:
-        limit = max(_CANDIDATES, int(_SECOND_OVERFETCH * request.limit) if request.limit > _CANDIDATES // 2 else 0)
+        limit = max(_CANDIDATES, 2 * request.limit)
         tenant_id, scope, model_id = principal.tenant_id, request.scope, self._embedder.model_id
         if vector is None:
             return single(await self._index.search_keyword(tenant_id, request.query, limit, scope))
@@ -75,14 +76,17 @@ class SearchService:
         return fuse(*await self._index.search_hybrid(tenant_id, request.query, vector, limit, scope, model_id))
 
     async def _confirm(self, principal: Principal, request: SearchRequest, ranking: Sequence[Fused]) -> list[Group]:
-        """The best of the ranking that PostgreSQL confirms, neighbours merged; reads on once when that leaves too few."""
+        """The best of the ranking that PostgreSQL confirms, neighbours merged; reads on, twice at most, while that leaves too few."""
         needed = max(request.limit, _RERANKED if self._reranks(request) else 0)
         passages: dict[UUID, Passage] = {}
         groups: list[Group] = []
         asked = 0
-        for overfetch in (_OVERFETCH, _SECOND_OVERFETCH):
-            wanted = [one.chunk_id for one in ranking[asked : int(overfetch * needed) + 1]]
-            if len(groups) >= needed or not wanted:
+        for overfetch in (_OVERFETCH, _SECOND_OVERFETCH, math.inf):
+            if len(groups) >= needed:
+                break
+            upto = min(len(ranking), asked + overfetch * (needed - len(groups)))
+            wanted = [one.chunk_id for one in ranking[asked : math.ceil(upto)]]
+            if not wanted:
                 break
             async with self._catalog.transaction(principal) as transaction:
                 passages.update(await transaction.passages.read(wanted, request.scope))

@@ -51,15 +51,17 @@ def parameter(name: str, schema: dict[str, Any], description: str = "", *, where
 IF_NONE_MATCH = parameter("If-None-Match", {"type": "string"}, "304 if it still has this ETag", where="header")
 
 
-def _condition(value: dict[str, Any]) -> dict[str, Any]:
-    """A value that must be equal, or operators."""
-    many = {"type": "array", "items": value}
-    operators = {**dict.fromkeys(("eq", "ne", "gt", "gte", "lt", "lte"), value), "in": many, "nin": many, "exists": {"type": "boolean"}}
+def _condition(value: dict[str, Any], ordered: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A value that must be equal, or operators; `ordered` are values that have an order, where that is not all of them."""
+    many = {"type": "array", "items": value, "maxItems": 1000}
+    comparisons = dict.fromkeys(("gt", "gte", "lt", "lte"), ordered or value)
+    operators = {"eq": value, "ne": value, **comparisons, "in": many, "nin": many, "exists": {"type": "boolean"}}
     return {"anyOf": [value, {"type": "object", "properties": operators, "additionalProperties": False, "minProperties": 1}]}
 
 
 _TEXT = {"type": "string", "pattern": r"^[^\x00]*$"}
-_SCALAR = {"anyOf": [_TEXT, {"type": "number"}, {"type": "boolean"}]}
+_ORDERED = {"anyOf": [_TEXT, {"type": "number"}]}
+_SCALAR = {"anyOf": [_TEXT, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]}
 _FILTER_REF = {"$ref": "#/components/schemas/Filter"}
 FILTER = {
     "title": "Filter",
@@ -68,13 +70,13 @@ FILTER = {
     "properties": {
         "filename": _condition(_TEXT),
         "title": _condition(_TEXT),
-        "page": _condition({"type": "integer", "minimum": 1, "maximum": 2**31 - 1}),
+        "page": _condition({"type": "integer"}),
         "created_at": _condition({"type": "string", "format": "date-time"}),
         "and": {"type": "array", "items": _FILTER_REF, "minItems": 1},
         "or": {"type": "array", "items": _FILTER_REF, "minItems": 1},
         "not": _FILTER_REF,
     },
-    "patternProperties": {r"^(metadata|attributes)\.[^\x00]+$": _condition(_SCALAR)},
+    "patternProperties": {r"^(metadata|attributes)\.[^\x00]+$": _condition(_SCALAR, _ORDERED)},
     "additionalProperties": False,
 }
 """The component `Filter`: `docray.answering.filters` checks what is sent, this only describes it."""

@@ -49,22 +49,27 @@ async def receive(call: Call) -> AsyncIterator[Received]:
 
 
 async def _receive_raw(call: Call, staging: Staging) -> Received:
-    query = call.request.query_params
-    fields = {name: query.getlist(name) for name in query if name != "filename"}
     async for data in body_of(call.request, MalformedMultipart):
         await staging.write(data)
-    return Received(file=await staging.finish(), filename=query.get("filename"), fields=fields)
+    return Received(file=await staging.finish(), filename=call.request.query_params.get("filename"), fields=_query_fields(call))
 
 
 async def _receive_form(call: Call, staging: Staging) -> Received:
-    for name in call.request.query_params:
-        raise InvalidField(f"{name}: With a form, send this as a field of the form.", name)
+    """Query parameters count too; what is said in both places is said twice."""
     form = MultipartForm(call.request.headers["content-type"], call.services.settings.max_json_bytes)
     async for data in body_of(call.request, MalformedMultipart):
         for piece in form.feed(data):
             await staging.write(piece)
     form.close()
-    return Received(file=await staging.finish(), filename=form.filename, fields=form.fields)
+    fields = _query_fields(call)
+    for name, values in form.fields.items():
+        fields[name] = [*fields.get(name, ()), *values]
+    return Received(file=await staging.finish(), filename=form.filename or call.request.query_params.get("filename"), fields=fields)
+
+
+def _query_fields(call: Call) -> dict[str, list[str]]:
+    query = call.request.query_params
+    return {name: query.getlist(name) for name in query if name != "filename"}
 
 
 def parsed_fields(model: type[M], fields: Mapping[str, Sequence[str]]) -> M:

@@ -1,9 +1,8 @@
 """Assembles the commands; turns what escapes them into a sentence and an exit code. Not commands."""
 
 import sys
-from typing import Any
+from typing import NoReturn
 
-import click
 import typer
 from pydantic import ValidationError
 
@@ -36,27 +35,20 @@ for group in (lifecycle, ingest, ask, admin):
     group.register(app)
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """The `docray` program."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The `docray` program. Typer ends the process itself for usage errors (2) and interrupts (130)."""
     try:
-        app(args=arguments, standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        err.print("Interrupted.")
-        sys.exit(int(ExitCode.INTERRUPTED))
-    except ClientError as error:
         try:
+            app(args=arguments)
+        except ClientError as error:
             end_with(error)
-        except typer.Exit as stop:
-            sys.exit(stop.exit_code)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
     except ValidationError as error:
         for problem in error.errors():
             err.print(f"DOCRAY_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", style="red", markup=False)
         sys.exit(int(ExitCode.USAGE))
+    sys.exit(int(ExitCode.DONE))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ big enough to be found by itself; a paragraph or list item is kept whole when th
 
 import collections
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from docray.domain.documents import Block, BlockKind, Chunk, Page, PageBoxes, PageSpan, Word, line_boxes, text_of
 from docray.ingestion.sentences import begins_low, ends_sentence, sentence_starts
 
+_WORD = re.compile(r"[^\W\d_]{3}")
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 _CONTEXT_SHARE = 4  # context takes at most a quarter of a chunk
@@ -132,15 +134,14 @@ class Chunker:
 
 
 class _Contexts:
-    """What the index reads before a text: title or file name, then headings, within a quarter of a chunk."""
+    """What the index reads before a text: title and file name, then headings, within a quarter of a chunk."""
 
     def __init__(self, title: str | None, filename: str, headings: Iterable[str], max_tokens: int, count_tokens: CountTokens) -> None:
-        labels = [_label(title, filename), *sorted(headings)]
-        clipped = [_clip(label) for label in labels]
-        self._label = clipped[0]
-        self._clipped = dict(zip(labels[1:], clipped[1:], strict=True))
+        self._labels = _labels(title, filename)
+        self._clipped = {heading: _clip(heading) for heading in sorted(headings)}
+        lines = [*self._labels, *self._clipped.values()]
         # One token more for the line's end, which some tokenisers count.
-        self._tokens = {text: tokens + 1 for text, tokens in zip(clipped, count_tokens(clipped), strict=True)}
+        self._tokens = {line: tokens + 1 for line, tokens in zip(lines, count_tokens(lines), strict=True)}
         self._most = max_tokens // _CONTEXT_SHARE
         self._known: dict[tuple[str, ...], tuple[str, int]] = {}
 
@@ -158,26 +159,31 @@ class _Contexts:
         return self._known[path]
 
     def _build(self, path: tuple[str, ...]) -> tuple[str, int]:
-        """The document's label, then as many headings as fit, the innermost first to come in and last in the text."""
-        used = self._tokens[self._label] if self._label else 0
-        lines = [self._label] if 0 < used <= self._most else []
-        used = used if lines else 0
+        """What fits: the document's labels, then headings, the innermost first to come in and last in the text."""
+        used = 0
+        labels: list[str] = []
+        for label in self._labels:
+            if used + self._tokens[label] <= self._most:
+                labels.append(label)
+                used += self._tokens[label]
         kept: list[str] = []
         for heading in reversed(path):
-            text = self._clipped[heading]
-            if used + self._tokens[text] > self._most:
+            line = self._clipped[heading]
+            if used + self._tokens[line] > self._most:
                 break
-            kept.insert(0, text)
-            used += self._tokens[text]
-        return "\n".join(lines + kept), used
+            kept.insert(0, line)
+            used += self._tokens[line]
+        return "\n".join(labels + kept), used
 
 
-def _label(title: str | None, filename: str) -> str:
-    """The document's title, else its file name as words."""
-    if title and title.strip():
-        return title
+def _labels(title: str | None, filename: str) -> list[str]:
+    """The document's title, where it has words, and its file name as words."""
     stem = filename.rsplit(".", 1)[0] if filename.lower().endswith(".pdf") else filename
-    return stem.replace("_", " ").replace("-", " ")
+    named = _clip(re.sub("[_-]+", " ", stem))
+    titled = _clip(title or "")
+    if not _WORD.search(titled):
+        return [named] if named else []
+    return [titled] if not named or named.casefold() in titled.casefold() else [titled, named]
 
 
 def _clip(text: str) -> str:

@@ -3,6 +3,7 @@
 # 1. HAProxy's metrics and statistics listen on loopback, not on every interface.
 # 2. What HAProxy itself answers (no replica, time-out) has docray's error shape, and 503 keeps its status; Serve's
 #    fallback proxy, which would answer in plain text while no replica is up, is left out, and so is the server's name. (What is not HTTP at all gets HAProxy's built-in 400, which nothing can change.)
+# 3. Serve appends the request's id to an answer that has it already: the first one, the application's, stays.
 set -eu
 file=
 previous=
@@ -26,7 +27,7 @@ if [ -n "$file" ] && ! grep -q 'docray-error-shape' "$file"; then
     } >"$file.errors"
     sed -i -e 's/^\( *bind \)\**:\([0-9][0-9]*\)$/\1127.0.0.1:\2/' -e '/^ *errorfile 50[234] /d' -e '/^ *server .* backup$/d' \
         -e 's/^ *http-request return status 404 content-type text.plain lf-string .*$/    http-request deny deny_status 503/' \
-        -e 's/^frontend http_frontend$/&\n    http-response del-header server/' \
+        -e 's/^frontend http_frontend$/&\n    http-response del-header server\n    http-response set-header X-Request-Id %[res.fhdr(x-request-id,1)]/' \
         -e "/^defaults\$/{
 r $file.errors
 }" "$file"

@@ -65,9 +65,7 @@ class Statement:
         return await connection.fetch(query, *self._parameters) if query else []
 
 
-async def fetch_ranked_in_scope(
-    connection: Connection, tenant_id: UUID, ranking: Ranking, places_before: int, scope: Scope
-) -> list[asyncpg.Record]:
+async def fetch_ranked_in_scope(connection: Connection, tenant_id: UUID, ranking: Ranking, places_before: int, scope: Scope) -> list[asyncpg.Record]:
     """Rows of those chunks of a ranking that the whole scope holds for, its conditions on passages included."""
     parameters: list[Any] = [tenant_id, places_before]
     query = _with_pairs(_SQL["ranked_in_scope"], ranking, parameters)

@@ -45,7 +45,9 @@ async def add(index, tenant, texts: Sequence[str], *, document=None, generation=
     document = document or new_id()
     chunks = [a_chunk(n, text, pages[n] if pages else 1) for n, text in enumerate(texts)]
     ids = [chunk_id(tenant, document, generation, chunk.n) for chunk in chunks]
-    await index.upsert(tenant, document, generation, list(zip(ids, chunks, strict=True)), directions(len(texts)) if vectors is None else vectors, model)
+    await index.upsert(
+        tenant, document, generation, list(zip(ids, chunks, strict=True)), directions(len(texts)) if vectors is None else vectors, model
+    )
     return document, ids
 
 
@@ -61,7 +63,12 @@ async def test_the_nearest_passages_come_first_with_their_cosine(index, searchin
 
 async def test_the_best_passage_by_words_has_the_rare_ones(index, searching):
     tenant = new_id()
-    texts = ["The committee met on Monday.", "The committee met about zinc on Tuesday.", "The harvest was good.", "The committee and the zinc, zinc and more zinc."]
+    texts = [
+        "The committee met on Monday.",
+        "The committee met about zinc on Tuesday.",
+        "The harvest was good.",
+        "The committee and the zinc, zinc and more zinc.",
+    ]
     _, ids = await add(index, tenant, texts)
     found = await searching.search_keyword(tenant, "What did the committees say about zinc?", 10, ALL)
     assert {candidate.chunk_id for candidate in found} == {ids[0], ids[1], ids[3]}
@@ -181,7 +188,9 @@ async def test_words_are_found_in_every_script(index, text, query):
     assert found[0].chunk_id == ids[0]
 
 
-@pytest.mark.parametrize("query", [" ", "\0", "\U0001f600", "'; DROP TABLE documents; --", "%_\\", "the of and", "a AND (b OR", "x" * 8000, "wort " * 1600, "\ud800"])
+@pytest.mark.parametrize(
+    "query", [" ", "\0", "\U0001f600", "'; DROP TABLE documents; --", "%_\\", "the of and", "a AND (b OR", "x" * 8000, "wort " * 1600, "\ud800"]
+)
 async def test_odd_queries_find_nothing_and_break_nothing(index, query):
     tenant = new_id()
     await add(index, tenant, ["zinc", "Kürbis und Zink"])

@@ -139,7 +139,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
 async def test_a_bad_field_of_an_upload_is_named_and_nothing_is_kept(api: Api) -> None:
     for form, param in BAD_FIELDS:
         assert_error(await api.upload(**form), 422, "invalid_field", param)
-    both = await api.call("POST", "/v1/documents?title=x", files={"file": ("a.pdf", a_pdf())})
+    both = await api.call("POST", "/v1/documents?title=x", files={"file": ("a.pdf", a_pdf())}, data={"title": "x"})
     assert_error(both, 422, "invalid_field", "title")
     assert blobs_of(api) == []
     assert (await api.call("GET", "/v1/documents")).json()["data"] == []
@@ -421,3 +421,26 @@ async def test_a_picture_that_cannot_be_is_refused(api: Api) -> None:
     document = await api.added()
     for query, param in BAD_PICTURES:
         assert_error(await api.call("GET", f"/v1/documents/{document['id']}/pages/1.png?{query}"), 422, "invalid_field", param)
+
+
+async def test_a_sender_that_goes_away_leaves_nothing(api: Api) -> None:
+    """The fixture looks for files left in the staging folder."""
+    begin = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n%PDF-1.7'
+    for kind, body in ((b"application/pdf", b"%PDF-1.7 " + b"x" * 5000), (b"multipart/form-data; boundary=x", begin)):
+        sent: list[Any] = []
+        messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": body, "more_body": True}]
+
+        async def receive(messages: list[Any] = messages) -> Any:
+            return messages.pop()
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/v1/documents", "raw_path": b"/v1/documents",
+            "root_path": "", "scheme": "http", "query_string": b"", "server": ("docray", 80),
+            "headers": [(b"authorization", f"Bearer {api.secret}".encode()), (b"content-type", kind)],
+        }  # fmt: skip
+        await api.app(scope, receive, send)
+        assert (sent, messages) == ([], [])
+    assert blobs_of(api) == []

@@ -50,7 +50,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 async def test_settings_keep_what_was_committed(folder):
     with running_server(folder):
-        kept = {name: "on" for name in ("fsync", "synchronous_commit", "full_page_writes", "data_checksums")}
+        kept = dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes", "data_checksums"), "on")
         for name, value in {**kept, "listen_addresses": "", "server_encoding": "UTF8", "max_connections": "60", "jit": "off"}.items():
             assert await run(folder, f"SHOW {name}") == value
         assert await run(folder, "SELECT lower('ÀÉ')") == "àé"

@@ -110,6 +110,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     # --- what callers do ------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: sum(not paper.deleted for paper in self.papers.values()) < 2)  # few, so that events meet
     @rule()
     def upload(self) -> None:
         document = self._in_transaction(lambda tx: tx.documents.insert(a_document()))
@@ -181,7 +182,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
     def time_passes_over_a_lease(self, data) -> None:
-        lease = data.draw(st.sampled_from(self.leases))
+        lease = data.draw(st.sampled_from(self.leases[-4:]))
         generation = self._of(lease)
         self.world.do(self._expire(lease))
         if generation and generation.fence == lease.fence:
@@ -191,7 +192,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def work_on(self, data) -> None:
         """The next step of the state that the worker believes its job to be in."""
-        lease = data.draw(st.sampled_from(self.leases))
+        lease = data.draw(st.sampled_from(self.leases[-4:]))
         believed = data.draw(st.sampled_from(list(NEXT)))
         holds = self._holds(lease) and self._of(lease).state is believed
         assert self._outcome(_step(self.world.queue, lease, believed)) is holds, f"{lease} in {believed}"
@@ -214,7 +215,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), what=st.sampled_from(["heartbeat", "progress", "fail", "retry_later", "release"]))
     def record(self, data, what) -> None:
-        lease = data.draw(st.sampled_from(self.leases))
+        lease = data.draw(st.sampled_from(self.leases[-4:]))
         queue, holds = self.world.queue, self._holds(lease)
         call = {
             "heartbeat": lambda: queue.heartbeat(lease, 3600.0),
@@ -317,7 +318,7 @@ class LeaseMachine(RuleBasedStateMachine):
         return True
 
     def _pick(self, data) -> tuple[uuid.UUID, Paper]:
-        document_id = data.draw(st.sampled_from(list(self.papers)))
+        document_id = data.draw(st.sampled_from(list(self.papers)[-3:]))
         return document_id, self.papers[document_id]
 
     def _of(self, lease: Lease) -> Generation | None:
@@ -398,7 +399,7 @@ def world(postgres_template):
 
 def test_leases_and_fences_hold_in_any_order_of_events(world):
     machine = type("BoundLeaseMachine", (LeaseMachine,), {"world": world})
-    chosen = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+    chosen = settings(max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
     run_state_machine_as_test(machine, settings=chosen)
 
 

@@ -38,7 +38,7 @@ VIOLATIONS = [
     ("CREATE UNIQUE INDEX oracle ON docray.documents (sha256, tenant_id)", "oracle does not begin with tenant_id"),
     ("CREATE UNIQUE INDEX oracle ON docray.documents (lower(sha256))", "oracle does not begin with tenant_id"),
     ("ALTER TABLE docray.documents ADD UNIQUE (id, tenant_id);"
-     " ALTER TABLE docray.pages ADD CONSTRAINT crossing FOREIGN KEY (document_id, tenant_id) REFERENCES docray.documents (id, tenant_id)", "crossing"),
+     " ALTER TABLE docray.pages ADD CONSTRAINT crossed FOREIGN KEY (document_id, tenant_id) REFERENCES docray.documents (id, tenant_id)", "crossed"),
     ("CREATE MATERIALIZED VIEW public.everything AS SELECT * FROM docray.documents", "materialized view everything"),
     ("CREATE VIEW public.seen AS SELECT * FROM docray.documents", "view seen is not security_invoker"),
     ("ALTER VIEW docray.document_states RESET (security_invoker)", "document_states is not security_invoker"),
@@ -59,7 +59,8 @@ VIOLATIONS = [
 ROLE_VIOLATIONS = [
     ("ALTER ROLE docray_app SUPERUSER", "docray_app is superuser"), ("ALTER ROLE docray_worker BYPASSRLS", "docray_worker is superuser, BYPASSRLS"),
     ("ALTER ROLE docray_app CREATEROLE", "docray_app is superuser"), ("GRANT docray_owner TO docray_app", "docray_app is a member of docray_owner"),
-    ("GRANT pg_read_all_data TO docray_worker", "docray_worker is a member of pg_read_all_data"), ("ALTER ROLE docray_maint LOGIN", "docray_maint may log in"),
+    ("GRANT pg_read_all_data TO docray_worker", "docray_worker is a member of pg_read_all_data"),
+    ("ALTER ROLE docray_maint LOGIN", "docray_maint may log in"),
     ("ALTER ROLE docray_owner BYPASSRLS", "docray_owner may log in, or has rights beyond its part"),
 ]  # fmt: skip
 

@@ -89,9 +89,7 @@ async def test_a_child_is_denied_everything_but_parsing(probes: ParserProcess, r
     assert probes.alive
 
 
-async def test_a_child_may_run_threads_and_read_its_file_and_sees_no_environment_of_ours(
-    probes: ParserProcess, report: Path
-) -> None:
+async def test_a_child_may_run_threads_and_read_its_file_and_sees_no_environment_of_ours(probes: ParserProcess, report: Path) -> None:
     thread, _ = await run(probes, "thread", report)
     seen, _ = await run(probes, "environment", report)
 

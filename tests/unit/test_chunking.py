@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,11 @@ def page_of(number: int, *blocks: tuple[BlockKind, str, int]) -> Page:
     return Page(number=number, width=WIDTH, height=HEIGHT, rotation=0, words=tuple(words), blocks=tuple(made))
 
 
-words_strategy = st.lists(st.sampled_from(["net", "revenue", "grew", "by", "12.5", "percent.", "The", "Company", "Inc.", "internationalisation", "第一。"]), min_size=1, max_size=60)
+words_strategy = st.lists(
+    st.sampled_from(["net", "revenue", "grew", "by", "12.5", "percent.", "The", "Company", "Inc.", "internationalisation", "第一。"]),
+    min_size=1,
+    max_size=60,
+)
 block_strategy = st.builds(
     lambda kind, rows, level: (kind, "\n".join(" ".join(row) for row in rows), level if kind is BlockKind.HEADING else 0),
     st.sampled_from(list(BlockKind)),
@@ -110,7 +115,13 @@ def test_a_document_without_words_has_no_chunks() -> None:
 def test_headings_make_the_path_and_the_context() -> None:
     sentence = "Revenue grew in every region this year. " * 3
     pages = [
-        page_of(1, (BlockKind.HEADING, "Annual report", 1), (BlockKind.PARAGRAPH, sentence, 0), (BlockKind.HEADING, "Results", 2), (BlockKind.PARAGRAPH, sentence * 2, 0)),
+        page_of(
+            1,
+            (BlockKind.HEADING, "Annual report", 1),
+            (BlockKind.PARAGRAPH, sentence, 0),
+            (BlockKind.HEADING, "Results", 2),
+            (BlockKind.PARAGRAPH, sentence * 2, 0),
+        ),
         page_of(2, (BlockKind.PARAGRAPH, sentence, 0), (BlockKind.HEADING, "Outlook", 2), (BlockKind.PARAGRAPH, sentence, 0)),
     ]
     chunks = chunker(60).chunk(pages, title="The Company 2024", filename="x.pdf")
@@ -119,24 +130,41 @@ def test_headings_make_the_path_and_the_context() -> None:
     assert ("Annual report", "Results") in paths
     assert paths[-1] == ("Annual report", "Outlook")
     continued = next(chunk for chunk in chunks if chunk.spans[0].page == 2)
-    assert continued.context == "The Company 2024\nAnnual report\nResults"
-    assert chunks[0].context == "The Company 2024"
-    assert chunks[0].indexed_text.startswith("The Company 2024\nAnnual report")
+    assert continued.context == "The Company 2024\nx\nAnnual report\nResults"
+    assert chunks[0].context == "The Company 2024\nx"
+    assert chunks[0].indexed_text.startswith("The Company 2024\nx\nAnnual report")
 
 
-def test_a_file_name_stands_in_for_a_title() -> None:
-    (chunk,) = chunker().chunk([page_of(1, (BlockKind.PARAGRAPH, "One sentence.", 0))], title=" ", filename="annual_report-2024.PDF")
-    assert chunk.context == "annual report 2024"
+@pytest.mark.parametrize(
+    ("title", "filename", "context"),
+    [
+        (None, "annual_report-2024.PDF", "annual report 2024"),
+        (" ", "report.pdf", "report"),
+        ("0000320193-22-000070", "AAPL_2022_Q3.pdf", "AAPL 2022 Q3"),
+        ("Annual report", "AAPL_2022.pdf", "Annual report\nAAPL 2022"),
+        ("The annual report 2024", "annual-report-2024.pdf", "The annual report 2024"),
+    ],
+)
+def test_title_and_file_name_are_context(title: str | None, filename: str, context: str) -> None:
+    (chunk,) = chunker(80).chunk([page_of(1, (BlockKind.PARAGRAPH, "One sentence.", 0))], title=title, filename=filename)
+    assert chunk.context == context
 
 
 def test_a_heading_stands_with_what_follows_it() -> None:
     filler = "Every region grew by a few percent this year. " * 4
-    chunks = chunker(60).chunk([page_of(1, (BlockKind.PARAGRAPH, filler, 0), (BlockKind.HEADING, "Risks", 1), (BlockKind.PARAGRAPH, filler, 0))], title=None, filename="a.pdf")
+    chunks = chunker(60).chunk(
+        [page_of(1, (BlockKind.PARAGRAPH, filler, 0), (BlockKind.HEADING, "Risks", 1), (BlockKind.PARAGRAPH, filler, 0))],
+        title=None,
+        filename="a.pdf",
+    )
     assert next(chunk for chunk in chunks if "Risks" in chunk.text).text.startswith("Risks")
 
 
 def test_a_sentence_over_the_end_of_a_page_stays_whole_and_pages_part_otherwise() -> None:
-    open_end = [page_of(1, (BlockKind.PARAGRAPH, "It began here. This sentence goes", 0)), page_of(2, (BlockKind.PARAGRAPH, "on over the page. Next one.", 0))]
+    open_end = [
+        page_of(1, (BlockKind.PARAGRAPH, "It began here. This sentence goes", 0)),
+        page_of(2, (BlockKind.PARAGRAPH, "on over the page. Next one.", 0)),
+    ]
     chunks = chunker(60).chunk(open_end, title=None, filename="a.pdf")
     assert [[span.page for span in chunk.spans] for chunk in chunks] == [[1, 2], [2]]
     assert "This sentence goes\n\non over the page." in chunks[0].text

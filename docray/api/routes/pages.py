@@ -35,7 +35,8 @@ def _digits(text: object) -> object:
 
 PageNumber = Annotated[int, BeforeValidator(_digits), Path(ge=1, le=2**31 - 1, description="The page, from 1")]
 Scale = Annotated[float, Query(ge=0.5, le=4, allow_inf_nan=False, description="Pixels a point")]
-Highlight = Annotated[str, Query(description="Boxes to mark: `x0,y0,x1,y1;…`, at most 200")]
+_BOXES = r"^(-?\d{1,5}(\.\d{1,4})?(,-?\d{1,5}(\.\d{1,4})?){3};?)*$"  # for programs that read OpenAPI; other ways to write numbers work too
+Highlight = Annotated[str, Query(description="Boxes to mark: `x0,y0,x1,y1;…`, at most 200", json_schema_extra={"pattern": _BOXES})]
 
 
 @router.get(

@@ -10,6 +10,6 @@ DocumentId = Annotated[Id, Path(description="The document")]
 CollectionId = Annotated[Id, Path(description="The collection")]
 KeyId = Annotated[Id, Path(description="The key")]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many")]
-After = Annotated[Text | None, Query(description="`next_cursor` of the page before")]
+After = Annotated[Text | None, Query(min_length=1, description="`next_cursor` of the page before")]
 
 

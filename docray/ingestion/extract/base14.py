@@ -5,6 +5,8 @@ a substitute of its own, and MuPDF's are up to 1.4 font sizes tall. Owns the con
 keeps docray's one box convention. Measured with PyMuPDF 2.0 and pypdfium2 5.15 on a line of each font: word IoU .75 to .91 before, .99 after.
 """
 
+import functools
+
 from docray.domain.documents import Box
 
 # font → MuPDF's (ascender, descender) of its substitute, PDFium's of its own; in font sizes
@@ -28,8 +30,7 @@ _ASSUMED = (0.8, -0.2)  # what MuPDF takes for a standard font that comes with w
 
 def loose_box(box: Box, font: str, ascender: float, descender: float, direction: tuple[float, float]) -> Box:
     """MuPDF's box of a word in `font` → the loose box. `direction` is the writing direction; oblique lines stay as they are."""
-    stated = (round(ascender, 3), round(descender, 3))
-    metrics = _METRICS[font][1] if stated == _ASSUMED and font in _METRICS else _BY_SUBSTITUTE.get(stated)
+    metrics = _metrics(font, ascender, descender)
     if metrics is None:
         return box
     x0, y0, x1, y1 = box
@@ -39,6 +40,13 @@ def loose_box(box: Box, font: str, ascender: float, descender: float, direction:
     elif abs(across) < 0.01:
         x0, x1 = _scaled(x0, x1, ascender, descender, metrics, ascends_to_first=down < 0)
     return (x0, y0, x1, y1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _metrics(font: str, ascender: float, descender: float) -> tuple[float, float] | None:
+    """PDFium's metrics where MuPDF's are its own, None where both have them from the file."""
+    stated = (round(ascender, 3), round(descender, 3))
+    return _METRICS[font][1] if stated == _ASSUMED and font in _METRICS else _BY_SUBSTITUTE.get(stated)
 
 
 def _scaled(

@@ -126,6 +126,8 @@ def _pieces_by_word(words: list[Any], text_page: Any) -> Iterator[Piece]:
 
 def _span_at(spans: list[Any], middle: float) -> Any:
     """The span that the middle of a word stands in."""
+    if len(spans) == 1:
+        return spans[0]
     return next((span for span in spans if span["bbox"][0] <= middle <= span["bbox"][2]), spans[0])
 
 

@@ -152,7 +152,9 @@ def test_a_file_cut_off_in_the_middle_is_never_a_success_with_less(engine: Engin
                for page in range(4)]  # fmt: skip
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Count 4 /Kids [4 0 R 5 0 R 6 0 R 7 0 R] >>",
                b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]  # fmt: skip
-    objects += [b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R /Resources << /Font << /F 3 0 R >> >> >>" % n for n in range(8, 12)]
+    objects += [
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R /Resources << /Font << /F 3 0 R >> >> >>" % n for n in range(8, 12)
+    ]
     whole = assembled([*objects, *content])
     assert page_text(engine, whole).startswith("Line 0 of page 0")
 
