@@ -9,9 +9,10 @@ within its own document. One JSON line per document, the last one is the sum:
 
 `right_page`      share of questions with a citation on the page of the known sentence; a refusal counts as wrong
 `right_sentence`  share of questions whose known sentence is quoted, whole or in part
-`verbatim`        share of citations whose quote stands on their page
+`verbatim`        share of citations whose quote stands in the text of their page
+`same_order`      the same in the text that pypdfium2 reads, in its order of words
 `iou`             median over citations: their boxes against the loose boxes of the same words
-`misses`          where the sentence stands and what was cited, for questions with no citation on the right page
+`misses`          questions with no citation on the right page and what was cited instead; quotes in another order of words
 """
 
 import argparse
@@ -57,6 +58,7 @@ class Score:
     refused: int = 0
     citations: int = 0
     verbatim: int = 0
+    same_order: int = 0
     ious: list[float] = field(default_factory=list)
     misses: list[str] = field(default_factory=list)
 
@@ -68,11 +70,18 @@ class Score:
     def line(self, name: str) -> str:
         """As JSON."""
         figures = {
-            "document": name, "questions": self.asked, "right_page": _share(self.right_page, self.asked),
-            "right_sentence": _share(self.right_sentence, self.asked), "refused": self.refused, "citations": self.citations,
-            "verbatim": _share(self.verbatim, self.citations), "iou": round(statistics.median(self.ious), 4) if self.ious else None,
-            "iou_lowest": round(min(self.ious), 4) if self.ious else None, "misses": self.misses[:20],
-        }  # fmt: skip
+            "document": name,
+            "questions": self.asked,
+            "right_page": _share(self.right_page, self.asked),
+            "right_sentence": _share(self.right_sentence, self.asked),
+            "refused": self.refused,
+            "citations": self.citations,
+            "verbatim": _share(self.verbatim, self.citations),
+            "same_order": _share(self.same_order, self.citations),
+            "iou": round(statistics.median(self.ious), 4) if self.ious else None,
+            "iou_lowest": round(min(self.ious), 4) if self.ious else None,
+            "misses": self.misses[:20],
+        }
         return json.dumps(figures, ensure_ascii=False)
 
 
@@ -118,7 +127,7 @@ def _pairs(pdfs: Any, path: Path, count: int) -> list[Pair]:
         for match in SENTENCE.finditer(re.sub(r"[ \t]*\n(?=\S)", "\n", text)):
             sentence = " ".join(match.group().split())
             words = sorted(dict.fromkeys(_words(sentence)), key=lambda word: (seen[word], word))[:RARE_WORDS]
-            if whole.count(pdfs.fold(sentence)) == 1 and len(words) == RARE_WORDS:
+            if not re.search(r"[$%]|\d\s+\d", sentence) and whole.count(pdfs.fold(sentence)) == 1 and len(words) == RARE_WORDS:
                 asked = " ".join(word for word in WORD.findall(sentence) if word.casefold() in words)
                 found.append(Pair(f"What is said about {asked}?", sentence, number))
     random.Random(path.name).shuffle(found)
@@ -140,14 +149,14 @@ def _score(docray: Client, pdfs: Any, path: Path, pairs: Sequence[Pair]) -> Scor
         pages = pdfs.read_pdf(str(path), max_pages=MOST_PAGES)
         for pair in pairs:
             answer = docray.ask(pair.question, document_ids=[document["id"]])
-            _judge(score, pdfs, pages, pair, answer, path.name)
+            _judge(docray, score, pdfs, pages, pair, answer, path.name)
     finally:
         if not uploaded.get("duplicate"):
             docray.delete(document["id"])
     return score
 
 
-def _judge(score: Score, pdfs: Any, pages: Sequence[Any], pair: Pair, answer: Mapping[str, Any], name: str) -> None:
+def _judge(docray: Client, score: Score, pdfs: Any, pages: Sequence[Any], pair: Pair, answer: Mapping[str, Any], name: str) -> None:
     score.asked += 1
     score.refused += answer["refused"]
     cited = answer["citations"]
@@ -163,7 +172,11 @@ def _judge(score: Score, pdfs: Any, pages: Sequence[Any], pair: Pair, answer: Ma
             continue  # a page that the judge did not read
         page = pages[citation["page"] - 1]
         score.citations += 1
-        score.verbatim += pdfs.fold(citation["quote"]) in page.folded
+        quote = pdfs.fold(citation["quote"])
+        said = docray.call("GET", f"/v1/documents/{citation['document']['id']}/pages/{citation['page']}")["text"]
+        score.verbatim += quote in pdfs.fold(said)
+        score.same_order += quote in page.folded
+        score.misses += [] if quote in page.folded else [f"{name} page {citation['page']}, other order of words: {citation['quote']}"]
         boxes = page.line_boxes(citation["quote"])
         score.ious.append(max((pdfs.iou(citation["bboxes"], place) for place in boxes), default=0.0))
 

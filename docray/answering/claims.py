@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from docray.answering.sentences import ends_sentence
 
 _LONGEST_CHARACTERS = 4000  # without any stop: cut at the next word
+_TAIL_CHARACTERS = 200  # are looked at to find an end: more than a stop with its markers and the word before it
 _WIDE_STOPS = "。！？｡"
 _CLOSERS = "\"'”’»)]}」』）】*_`"
 _STOP_AT_END = re.compile(rf"([.!?…؟۔।॥։。！？｡:]+)[{re.escape(_CLOSERS)}]*$")
@@ -61,12 +62,13 @@ class ClaimStream:
         held = self._held
         if not held or following in "[【［":
             return False
-        spaced = held[-1].isspace()
-        if spaced and (len(held) > _LONGEST_CHARACTERS or "\n" in held[len(held.rstrip()) :]):
+        tail = held[-_TAIL_CHARACTERS:]
+        spaced = tail[-1].isspace()
+        if spaced and (len(held) > _LONGEST_CHARACTERS or "\n" in tail[len(tail.rstrip()) :]):
             return True
-        if not spaced and (following in _CLOSERS or not _may_end_unspaced(held[-1])):
+        if not spaced and (following in _CLOSERS or not _may_end_unspaced(tail[-1])):
             return False
-        bare = _MARKERS_AT_END.sub("", held).rstrip()
+        bare = _MARKERS_AT_END.sub("", tail).rstrip()
         stop = _STOP_AT_END.search(bare)
         if not stop or stop.group(1) == ":":
             return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from docray.answering.characters import visible
-from docray.answering.sentences import STOPS, sentence_ranges, trimmed
+from docray.answering.sentences import STOPS, cut_ranges, sentence_ranges
 from docray.answering.terms import stems_of
 from docray.domain.catalog import Catalog
 from docray.domain.documents import Block, BlockKind, Page, PageSpan, Word, text_of, words_of
@@ -78,11 +78,12 @@ async def read_evidence(catalog: Catalog, principal: Principal, hits: Sequence[H
         for group in by_generation.values():
             numbers = sorted({span.page for hit in group for span in hit.spans})
             pages = await transaction.passages.pages(group[0].document.id, group[0].generation, numbers)
-            found |= {id(hit): evidence for hit in group if (evidence := _evidence(hit, pages))}
+            found |= {id(hit): evidence for hit in group if (evidence := evidence_from(hit, pages))}
     return [found[id(hit)] for hit in hits if id(hit) in found]
 
 
-def _evidence(hit: Hit, pages: Mapping[int, Page]) -> Evidence | None:
+def evidence_from(hit: Hit, pages: Mapping[int, Page]) -> Evidence | None:
+    """The hit with its words; None where a page of it is not there."""
     if not all(span.page in pages and span.end <= len(pages[span.page].words) for span in hit.spans):
         return None
     spans = tuple(_touching_joined(hit.spans))
@@ -111,7 +112,8 @@ def _sentences(evidence: Evidence) -> Iterator[Sentence]:
     for kind, start, end in _joined(evidence, _runs(evidence)):
         low = evidence.offsets[start]
         high = evidence.offsets[end - 1] + len(evidence.words[end - 1][1].said)
-        for first, last in sentence_ranges(evidence.text, low, high) if kind is not BlockKind.HEADING else trimmed(evidence.text, low, high):
+        ranges = sentence_ranges if kind in _PROSE else cut_ranges
+        for first, last in ranges(evidence.text, low, high):
             yield Sentence(evidence=evidence, start=first, end=last, kind=kind)
 
 

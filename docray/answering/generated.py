@@ -141,7 +141,7 @@ class _Writer:
             said = _joined(text, output_gate.clean(clause.text).replace(REFUSAL_TOKEN, ""))
             found = await self._verified(said, clause.numbers, len(self._written) + len(before) + len(text), indices)
             markers = "".join(f"[{index}]" for index in dict.fromkeys(citation.index for citation in found))
-            text += f"{said.rstrip()} {markers}" if markers else said
+            text += f"{said.rstrip()} {markers}" if markers else said.rstrip() if clause.numbers else said
             citations += found
         last = self._written.rsplit(None, 1)[-1:] if not before else []
         if output_gate.holds("".join((*last, text))):

@@ -34,7 +34,16 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> Iterat
     """The sentences of `text[start:end]` as ranges; those above `MOST_CHARACTERS` cut at a clause, a line or a word."""
     end = len(text) if end is None else end
     for low, high in _sentences(text, start, end):
-        yield from _cut(text, low, high)
+        yield from cut_ranges(text, low, high)
+
+
+def cut_ranges(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The range in parts of at most `MOST_CHARACTERS`: one where it is no longer."""
+    while end - start > MOST_CHARACTERS:
+        at = _cut_position(text, start, end)
+        yield from _trimmed(text, start, at)
+        start = at
+    yield from _trimmed(text, start, end)
 
 
 def ends_sentence(before: str, stop: str, following: str) -> bool:
@@ -43,8 +52,8 @@ def ends_sentence(before: str, stop: str, following: str) -> bool:
         return True
     if following.lstrip(_OPENERS)[:1].islower():
         return False
-    if stop.startswith(".."):
-        return True
+    if stop != ".":
+        return True  # an ellipsis, or quotation marks and brackets that close with it
     words = before[-24:].split()
     word = words[-1].lstrip(_OPENERS).casefold() if words else ""
     return word not in _ABBREVIATIONS and not (len(word) == 1 and word.isalpha())
@@ -54,17 +63,9 @@ def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     begin = start
     for stop in _STOP.finditer(text, start, end):
         if stop.group().isspace() or ends_sentence(text[begin : stop.start()], stop.group(), text[stop.end() : min(end, stop.end() + 8)]):
-            yield from trimmed(text, begin, stop.end())
+            yield from _trimmed(text, begin, stop.end())
             begin = stop.end()
-    yield from trimmed(text, begin, end)
-
-
-def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    while end - start > MOST_CHARACTERS:
-        at = _cut_position(text, start, end)
-        yield from trimmed(text, start, at)
-        start = at
-    yield from trimmed(text, start, end)
+    yield from _trimmed(text, begin, end)
 
 
 def _cut_position(text: str, start: int, end: int) -> int:
@@ -77,7 +78,7 @@ def _cut_position(text: str, start: int, end: int) -> int:
     return high
 
 
-def trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The range without white space at its ends, if anything is left."""
     piece = text[start:end]
     if piece.strip():

@@ -7,6 +7,8 @@ from contextlib import aclosing, suppress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from docray.api.disconnects import disconnected
+
 KEEP_ALIVE_S = 10.0
 _COMMENT = b": keep-alive\n\n"
 
@@ -83,7 +85,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends until the feed or the client ends."""
         sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_disconnect(receive))
+        leaving = asyncio.create_task(disconnected(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -101,8 +103,3 @@ class EventStream(Response):
             async for piece in self._feed.pieces():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

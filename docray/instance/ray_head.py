@@ -16,6 +16,7 @@ import yaml
 
 from docray.instance.files import InstanceFiles
 from docray.instance.ports import any_free, free_block
+from docray.instance.probing import answers
 
 _HOST = "127.0.0.1"
 _BLOCK = 50  # ports for replicas of ingress deployments, per instance and protocol
@@ -151,19 +152,9 @@ class RayHead:
             response.raise_for_status()
         return response.status_code < 400
 
-    def applications(self) -> dict[str, Any]:
-        """Serve's own view: application → {"status", "message", …}."""
-        response = httpx.get(f"{self.dashboard_url}/api/serve/applications/", headers=self._headers(), timeout=10.0, trust_env=False)
-        response.raise_for_status()
-        found: dict[str, Any] = response.json().get("applications", {})
-        return found
-
     def answers(self) -> bool:
         """Whether the dashboard is up, and Serve can be deployed."""
-        try:
-            return httpx.get(f"{self.dashboard_url}/api/version", headers=self._headers(), timeout=2.0, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return answers(f"{self.dashboard_url}/api/version", self._headers())
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"}

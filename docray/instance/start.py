@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
-
 from docray import settings as environment
 from docray.instance.child import end_family
 from docray.instance.files import Instance, InstanceFiles
 from docray.instance.leftovers import end_recorded
+from docray.instance.probing import answers
 
 _READY_TIMEOUT_S = 300.0
 _DOWN_GRACE_S = 60.0
@@ -81,20 +80,13 @@ def _await_ready(files: InstanceFiles, process: "subprocess.Popen[bytes] | None"
     stop = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < stop:
         instance = files.read()
-        if instance and instance.pid == supervisor_pid(files) and _ready(instance.url):
+        if instance and instance.pid == supervisor_pid(files) and answers(f"{instance.url}/readyz"):
             return instance
         if (process and process.poll() is not None) or (process is None and supervisor_pid(files) is None):
             raise StartFailed(f"docray did not start. The last lines of {files.logs / 'supervisor.log'}:\n{_tail(files.logs / 'supervisor.log')}")
         tell(f"Starting docray … {_last_line(files.logs / 'supervisor.log')}")
-        time.sleep(0.1)
+        time.sleep(0.2)
     raise StartFailed(f"docray is not ready after {_READY_TIMEOUT_S:.0f} s. See {files.logs}, and `docray doctor`.")
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=3.0, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def _tail(path: Path, lines: int = 15) -> str:

@@ -25,6 +25,7 @@ from docray.instance.child import Child
 from docray.instance.files import Instance, InstanceFiles
 from docray.instance.leftovers import MARK, end_marked, end_recorded, mark_of, record
 from docray.instance.ports import next_free
+from docray.instance.probing import answers
 from docray.instance.ray_head import RayHead, RayPorts, project_root
 
 log = logging.getLogger("docray.supervisor")
@@ -98,7 +99,7 @@ class Supervisor:
             self._settings, admin_dsn=self._admin_dsn(folder), app_dsn=self._app_dsn(folder), secrets=self._files
         )
         self._deploy()
-        self._wait_for("the API", self._api_answers)
+        self._wait_for("the API", lambda: answers(f"http://127.0.0.1:{self._port}/readyz"))
         assert self._head is not None
         url = f"http://127.0.0.1:{self._port}"
         self._files.write(
@@ -146,16 +147,10 @@ class Supervisor:
         self._wait_for("Ray", head.answers)
         self._wait_for("Serve", lambda: head.deploy(port))
 
-    def _api_answers(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self._port}/readyz", timeout=3.0, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
     def _wait_for(self, what: str, holds: Callable[[], bool]) -> None:
         started = time.monotonic()
         while not holds():
-            if self._stop.wait(0.1):
+            if self._stop.wait(0.2):
                 raise Stopped(_STOPPING)
             for child in self._children():
                 if child.died():
@@ -177,17 +172,11 @@ class Supervisor:
                 last_answer = time.monotonic()
             if time.monotonic() - last_probe >= _PROBE_PERIOD_S:
                 last_probe = time.monotonic()
-                if self._alive():
+                if answers(f"http://127.0.0.1:{self._port}/healthz"):
                     last_answer = last_probe
                 elif last_probe - last_answer > _DEAF_AFTER_S:
                     self._revive_ray("the API does not answer")
                     last_answer = time.monotonic()
-
-    def _alive(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self._port}/healthz", timeout=3.0, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
 
     def _revive_database(self) -> None:
         assert self._postgres is not None

@@ -1,4 +1,7 @@
-"""Scores chunks by the records of a query's terms: BM25 of the chunk and of its page, averaged. Pure numpy, no I/O.
+"""Scores chunks by the records of a query's terms: BM25 of the chunk and of its page together. Pure numpy, no I/O.
+
+The page counts twice as much. Measured with 1, 2 and 4 times against the chunk alone: on SciFact nDCG@10 .687, .688, .685 against .673; on
+XQuAD's seven languages 2 is at or above the others; on pdfqa's 75 questions page_hit@10 .373, .387, – against .280.
 
 Document frequencies come from the records themselves. Where a term has more rows than were read, those read are the first by part key,
 which is as good as random: their share of the key's range tells how many there are (k minimum values; with 512 rows ± 4 %).
@@ -13,6 +16,7 @@ import numpy.typing as npt
 from docray.stores.keyword_postings import LARGEST_WEIGHT, RECORD_BYTES
 
 _KEY_RANGE = float(2**63)
+_PAGE_SHARE = 2 / 3
 _DENSE_CELLS = 4_000_000  # above that many (part, number) places they are compacted first
 
 Floats = npt.NDArray[np.float64]
@@ -115,13 +119,13 @@ class Scores:
         page_scores = np.bincount(of_page.of_pairs[firsts], page_values, of_page.cells)
         self._places = _Places(records.part, records.n, len(records.parts))
         places, cells = self._places.of_pairs, self._places.cells
-        totals = np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
+        totals: Floats = (1 - _PAGE_SHARE) * np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
         self._found = np.flatnonzero(totals)
         record_of = np.zeros(cells, np.int64)  # any record of a chunk tells its page, part and number
         record_of[places] = np.arange(len(places))
         self._record_of = record_of
-        totals[self._found] += page_scores[of_page.of_pairs[record_of[self._found]]]
-        self._totals: Floats = np.multiply(totals, LARGEST_WEIGHT / 255 / 2)
+        totals[self._found] += _PAGE_SHARE * page_scores[of_page.of_pairs[record_of[self._found]]]
+        self._totals: Floats = np.multiply(totals, LARGEST_WEIGHT / 255)
         self._records = records
 
     def best(self, limit: int, start: int = 0) -> Ranking:

@@ -112,7 +112,7 @@ class PgVectorIndex:
         return dense
 
     async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope) -> list[Candidate]:
-        """Best passages by words, best first: BM25 of the passage averaged with that of its page."""
+        """Best passages by words, best first: BM25 of the passage and of its page."""
         _, keyword = await self._search(tenant_id, query, None, limit, scope, "")
         return keyword
 

@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from docray.domain.errors import Unavailable
+from docray.domain.errors import DocrayError, Unavailable
 from docray.stores.postgres_errors import RETRY_AFTER_S, connecting, translating
 
 Connection = PoolConnectionProxy  # what a block gets; it works like asyncpg.Connection and dies with the block
@@ -78,7 +78,7 @@ class Database:
             )  # fmt: skip
         try:
             await self.call("SELECT")
-        except Unavailable:
+        except DocrayError:
             await self.close()
             raise
 

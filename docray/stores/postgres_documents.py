@@ -11,7 +11,7 @@ from docray.domain.documents import Document, Page
 from docray.domain.errors import NotFailed, NotFound
 from docray.domain.ids import blob_key
 from docray.stores import cursors
-from docray.stores.filter_sql import storable
+from docray.stores.document_query_sql import compile_query
 from docray.stores.postgres_session import Session
 from docray.stores.rows import document_of, page_of
 from docray.stores.sql import load
@@ -60,15 +60,9 @@ class PostgresDocuments:
 
     async def list(self, query: DocumentQuery, paging: Paging) -> Listing[Document]:
         """Newest first, stable under inserts."""
-        at, identity = cursors.decode(_LIST, paging.after)
-        texts = [text for text in (query.filename, query.q, *query.metadata, *query.metadata.values()) if text is not None]
-        if not all(storable(text) for text in texts):
-            return Listing(())
-        rows = await self._connection.fetch(
-            _SQL["list"], at, identity, query.collection_id, query.state and query.state.value, query.filename, query.q,
-            list(query.metadata) or None, list(query.metadata.values()) or None, query.created_after, query.created_before,
-            paging.limit + 1,
-        )  # fmt: skip
+        parameters: list[Any] = [*cursors.decode(_LIST, paging.after), paging.limit + 1]
+        statement = _SQL["list"].replace("{filters}", compile_query(query, parameters))
+        rows = await self._connection.fetch(statement, *parameters)
         return cursors.page_of(_LIST, rows, [document_of(row) for row in rows], paging, at="created_at")
 
     async def patch(self, document_id: UUID, *, title: Any = UNSET, metadata: Any = UNSET) -> Document:

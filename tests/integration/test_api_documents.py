@@ -437,8 +437,8 @@ async def test_a_sender_that_goes_away_leaves_nothing(api: Api) -> None:
             sent.append(message)
 
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/v1/documents", "raw_path": b"/v1/documents",
-            "root_path": "", "scheme": "http", "query_string": b"", "server": ("docray", 80),
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/v1/documents",
+            "raw_path": b"/v1/documents", "root_path": "", "scheme": "http", "query_string": b"", "server": ("docray", 80),
             "headers": [(b"authorization", f"Bearer {api.secret}".encode()), (b"content-type", kind)],
         }  # fmt: skip
         await api.app(scope, receive, send)

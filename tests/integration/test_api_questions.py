@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from api_harness import Api, a_hit, assert_error, events_of
+import orjson
+from api_harness import Api, a_hit, assert_error, events_of, until
 
 from docray.domain.errors import Unavailable
 from docray.domain.ids import new_id
@@ -84,27 +85,37 @@ async def test_what_goes_wrong_before_the_first_event_is_a_plain_error_and_after
 
 async def test_a_client_that_leaves_stops_the_answer(api: Api) -> None:
     api.answers.gate.clear()
-    sent: list[dict[str, Any]] = []
-    left = asyncio.Event()
-    body = b'{"question":"x","stream":true}'
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    for stream in (True, False):
+        sent: list[dict[str, Any]] = []
+        left = asyncio.Event()
+        messages = [{"type": "http.request", "body": orjson.dumps({"question": "x", "stream": stream}), "more_body": False}]
 
-    async def receive() -> Any:
-        if messages:
-            return messages.pop()
-        await left.wait()
-        return {"type": "http.disconnect"}
+        async def receive(messages: list[Any] = messages, left: asyncio.Event = left) -> Any:
+            if messages:
+                return messages.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-        if b"event: message" in message.get("body", b""):
+        async def send(message: Any, sent: list[Any] = sent, left: asyncio.Event = left) -> None:
+            sent.append(message)
+            if b"event: message" in message.get("body", b""):
+                left.set()
+
+        headers = [
+            (b"authorization", f"Bearer {api.secret}".encode()), (b"content-type", b"application/json"), (b"idempotency-key", str(new_id()).encode())
+        ]  # fmt: skip
+        scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "POST", "path": "/v1/ask",
+            "raw_path": b"/v1/ask", "root_path": "", "scheme": "http", "query_string": b"", "headers": headers, "server": ("docray", 80),
+        }  # fmt: skip
+        answering = asyncio.create_task(api.app(scope, receive, send))
+        if not stream:
+
+            async def asked() -> bool:
+                return len(api.answers.questions) == 2
+
+            await until(asked)
             left.set()
-
-    headers = [(b"authorization", f"Bearer {api.secret}".encode()), (b"content-type", b"application/json")]
-    scope = {
-        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "POST", "path": "/v1/ask",
-        "raw_path": b"/v1/ask", "root_path": "", "scheme": "http", "query_string": b"", "headers": headers, "server": ("docray", 80),
-    }  # fmt: skip
-    await asyncio.wait_for(api.app(scope, receive, send), 10)
-    assert api.answers.closed == 1
-    assert sent[-1].get("more_body") is True
+        await asyncio.wait_for(answering, 10)
+        assert [message.get("more_body") for message in sent][-1:] == ([True] if stream else [])
+    assert api.answers.closed == 2

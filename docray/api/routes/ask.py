@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from docray.api import render
 from docray.api.calls import Call, Writing
+from docray.api.disconnects import unless_client_leaves
 from docray.api.error_responses import error_object, request_id_of
 from docray.api.event_stream import EventStream, Feed, event
 from docray.api.idempotency import claim_for, held, once_computed, reply, respond
@@ -53,14 +54,16 @@ async def ask(call: Writing, body: AskBody) -> Response:
     if body.stream:
         return await _streamed(call, question)
 
-    async def work() -> StoredResponse:
-        async with aclosing(_events(call, question)) as events:
-            async for found in events:
-                if isinstance(found, Finished):
-                    return reply(200, render.dumps(render.answer(found.answer)))
-        raise DocrayError
+    return await once_computed(call, lambda: unless_client_leaves(call.request, _whole(call, question)))
 
-    return await once_computed(call, work)
+
+async def _whole(call: Call, question: Question) -> StoredResponse:
+    """The answer when it is finished."""
+    async with aclosing(_events(call, question)) as events:
+        async for found in events:
+            if isinstance(found, Finished):
+                return reply(200, render.dumps(render.answer(found.answer)))
+    raise DocrayError
 
 
 async def _events(call: Call, question: Question) -> AsyncGenerator[AnswerEvent, None]:

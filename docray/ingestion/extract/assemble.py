@@ -1,12 +1,13 @@
 """One page: the authority's words in the best order that keeps them.
 
 Order, headings and tables are liteparse's where it keeps the authority's words (97 % found again, at most 3 % of its own text left
-over) and tears no more rows of figures than the authority's own order does; else the authority's blocks. Every word of the authority
-comes out exactly once. Leaves finding words to the engines, binding layout to them to `alignment`, torn rows to `mending`, text rules
+over), tears no more rows of figures than the authority's own order does, and the text is not upside down; else the authority's blocks.
+Every word of the authority comes out exactly once. Leaves finding words to the engines, binding layout to them to `alignment`, torn rows to `mending`, text rules
 to `words`.
 """
 
 import itertools
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,12 +36,27 @@ class Assembled:
 def assemble(raw: RawPage, number: int, layout: LayoutPage | None) -> Assembled:
     """The page `number` from what the authority and, where there is one, liteparse made of it."""
     source = source_words(raw)
-    rows = rows_of_figures(source.words)
-    theirs = _by_layout(source, raw, layout) if layout is not None and source.words else None
+    upright = not _upside_down(source.words)
+    rows = rows_of_figures(source.words) if upright else []
+    theirs = _by_layout(source, raw, layout) if layout is not None and source.words and upright else None
     groups, by_layout = _better(source, theirs, rows)
     words, blocks = page_words(source.words, groups)
     page = Page(number=number, width=raw.width, height=raw.height, rotation=raw.rotation, words=words, blocks=blocks)
     return Assembled(page, by_layout)
+
+
+def _upside_down(words: Sequence[Word]) -> bool:
+    """Whether left-to-right text mostly runs to the left as displayed: layout by place would read its words backwards."""
+    steps = [
+        after.box[0] > before.box[0]
+        for before, after in itertools.pairwise(words)
+        if before.line == after.line and same_line(before, after) and _left_to_right(before.text) and _left_to_right(after.text)
+    ]
+    return sum(steps) * 2 < len(steps)
+
+
+def _left_to_right(text: str) -> bool:
+    return any(unicodedata.bidirectional(character) == "L" for character in text)
 
 
 def _better(source: Source, theirs: list[Group] | None, rows: Sequence[Sequence[int]]) -> tuple[list[Group], bool]:

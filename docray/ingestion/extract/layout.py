@@ -54,9 +54,9 @@ class Layout:
     """liteparse over one document, page after page. `page` must be asked in order."""
 
     def __init__(self, data: bytes | None, time_s: float) -> None:
-        """`data` None: no structure. After `time_s` seconds within liteparse the remaining pages get none either."""
+        """`data` None: no structure. From `time_s` seconds after now on, the remaining pages get none either."""
         self._pages: dict[int, LayoutPage] = {}
-        self._left_s = time_s
+        self._until = time.monotonic() + time_s
         self._session = _open(data) if data is not None else None
 
     def page(self, number: int) -> LayoutPage | None:
@@ -66,7 +66,6 @@ class Layout:
         return self._pages.pop(number, None)
 
     def _next_batch(self) -> bool:
-        started = time.monotonic()
         try:
             batch = self._session.next_batch()  # type: ignore[union-attr]  # checked by the only caller
             for page in batch.result.pages if batch is not None else ():
@@ -75,8 +74,7 @@ class Layout:
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
             batch = None
-        self._left_s -= time.monotonic() - started
-        if batch is None or self._left_s <= 0:
+        if batch is None or time.monotonic() > self._until:
             self._session = None
         return batch is not None
 

@@ -67,7 +67,7 @@ class PyMuPdfDocument:
         """Whether the page or its content is missing or ends too early: MuPDF then shows less of it, or an empty page."""
         kind, value = self._document.xref_get_key(page.xref, "Contents")
         if kind == "null":
-            return self._document.xref_object(page.xref) == "null"
+            return bool(self._document.xref_object(page.xref) == "null")
         parts = page.get_contents()
         if not all(map(self._document.xref_is_stream, parts)) or (not parts and value.strip("[] ")):
             return True

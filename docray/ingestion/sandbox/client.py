@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from docray.ingestion.sandbox.process import Abilities, Ending, ParserProcess, S
 
 Engine = Literal["pymupdf", "pypdfium2"]
 OnProgress = Callable[[int, int], Awaitable[None]]
-_STRUCTURE_TIME_SHARE = 0.6  # of the document's time; what is left is enough for the engines alone, which are three times as fast
+_STRUCTURE_TIME_SHARE = 0.75  # of the document's time for the try with structure; a file that made liteparse hang has the rest
 _SENT_PER_TEXT_BYTE = 32  # a page as JSON has 8 to 20 bytes a byte of text
 _SENT_FLOOR_BYTES = 64 << 20
 _WORTH_ANOTHER_TRY = frozenset({FailureCode.PARSER_CRASH, FailureCode.TIME_LIMIT, FailureCode.MEMORY_LIMIT})
@@ -128,7 +128,7 @@ class Parser:
     async def _extract(self, path: Path, attempt: _Try, time_s: float, on_progress: OnProgress | None) -> Extraction:
         pages: list[Page] = []
         total = 0
-        arguments = {"engine": attempt.engine, "structure": attempt.structure, "limits": asdict(self._limits)}
+        arguments = {"engine": attempt.engine, "structure": attempt.structure, "limits": asdict(replace(self._limits, time_s=time_s))}
         async with contextlib.aclosing(self._frames("extract", arguments, path, time_s)) as frames:
             async for kind, body in frames:
                 if kind == wire.OPENED:

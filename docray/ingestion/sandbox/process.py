@@ -20,7 +20,7 @@ from typing import Any
 
 from docray.ingestion.sandbox import wire
 
-PRODUCT_JOBS = "docray.ingestion.extract.jobs"
+PRODUCT_JOBS = "docray.ingestion.sandbox.jobs"
 _START_TIMEOUT_S = 60.0  # loading both engines takes two seconds here; a cold disk in a busy container takes longer
 _STOP_TIMEOUT_S = 5.0
 _GRACE_S = 10.0  # on top of a job's time: the server keeps the clock, this is for a server that does not answer

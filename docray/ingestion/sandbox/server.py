@@ -2,7 +2,7 @@
 
 Started by `client` with an empty environment and one descriptor, the control socket. Single-threaded, so that forking is safe and costs
 some 10 ms instead of the two seconds that loading the engines takes. Owns children: starting, their wall clock, reaping. Leaves what they
-do to a module of jobs: `docray.ingestion.extract.jobs`, or another one that a test names.
+do to a module of jobs: `docray.ingestion.sandbox.jobs`, or another one that a test names.
 """
 
 import array

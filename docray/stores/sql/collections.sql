@@ -20,7 +20,7 @@ SELECT id FROM docray.collections WHERE id = $1 FOR KEY SHARE;
 -- A page of the list. One row more than asked tells of a next page.
 SELECT c.*, (SELECT count(*) FROM docray.collection_documents m WHERE m.tenant_id = c.tenant_id AND m.collection_id = c.id) AS document_count
   FROM docray.collections c
- WHERE $1::timestamptz IS NULL OR (c.created_at, c.id) < ($1, $2::uuid)
+ WHERE (c.created_at, c.id) < (coalesce($1, 'infinity'::timestamptz), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
  ORDER BY c.created_at DESC, c.id DESC LIMIT $3;
 
 -- name: patch
@@ -57,5 +57,6 @@ DELETE FROM docray.collection_documents WHERE collection_id = $1 AND document_id
 -- name: members
 -- A page of a collection's memberships, latest first.
 SELECT * FROM docray.collection_documents m
- WHERE m.collection_id = $1 AND ($2::timestamptz IS NULL OR (m.added_at, m.document_id) < ($2, $3::uuid))
+ WHERE m.collection_id = $1
+   AND (m.added_at, m.document_id) < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
  ORDER BY m.added_at DESC, m.document_id DESC LIMIT $4;

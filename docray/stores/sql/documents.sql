@@ -32,22 +32,13 @@ SELECT * FROM docray.document_states d WHERE d.id = $1 AND d.deleted_at IS NULL;
 SELECT live_generation, next_generation FROM docray.documents WHERE id = $1 AND deleted_at IS NULL FOR UPDATE;
 
 -- name: list
--- A page of the list: the ids by their index first, then only those documents whole. One row more than asked tells of a next page.
+-- A page of the list: the ids by their index first, then only those documents whole. One row more than asked tells of a next page. The
+-- filters take the place of {filters}.
 SELECT d.*
   FROM (SELECT p.id FROM docray.documents p
-         WHERE p.deleted_at IS NULL
-           AND ($1::timestamptz IS NULL OR (p.created_at, p.id) < ($1, $2::uuid))
-           AND ($3::uuid IS NULL OR EXISTS (SELECT FROM docray.collection_documents m
-                                             WHERE m.tenant_id = p.tenant_id AND m.document_id = p.id AND m.collection_id = $3))
-           AND ($4::text IS NULL OR p.state = $4)
-           AND ($5::text IS NULL OR p.filename = $5)
-           AND ($6::text IS NULL OR p.id IN (SELECT docray.documents_with_words(
-                    plainto_tsquery('pg_catalog.simple', regexp_replace($6, '[!-/:-@\[-`{-~]+', ' ', 'g')))))
-           AND ($7::text[] IS NULL OR NOT EXISTS (SELECT FROM unnest($7, $8::text[]) AS wanted (key, value)
-                                                   WHERE (p.metadata ->> wanted.key) IS DISTINCT FROM wanted.value))
-           AND ($9::timestamptz IS NULL OR p.created_at >= $9)
-           AND ($10::timestamptz IS NULL OR p.created_at < $10)
-         ORDER BY p.created_at DESC, p.id DESC LIMIT $11) AS page
+         WHERE (p.created_at, p.id) < (coalesce($1, 'infinity'::timestamptz), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+           AND {filters}
+         ORDER BY p.created_at DESC, p.id DESC LIMIT $3) AS page
   JOIN docray.document_states d ON d.id = page.id
  ORDER BY d.created_at DESC, d.id DESC;
 

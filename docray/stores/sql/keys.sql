@@ -11,7 +11,7 @@ SELECT * FROM docray.api_keys WHERE id = $1;
 -- name: list
 -- A page of the keys. One row more than asked tells of a next page.
 SELECT * FROM docray.api_keys k
- WHERE $1::timestamptz IS NULL OR (k.created_at, k.id) < ($1, $2::uuid)
+ WHERE (k.created_at, k.id) < (coalesce($1, 'infinity'::timestamptz), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
  ORDER BY k.created_at DESC, k.id DESC LIMIT $3;
 
 -- name: revoke

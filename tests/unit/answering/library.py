@@ -4,6 +4,7 @@ It stands behind the ports of the answer service, so that its tests need no data
 """
 
 import math
+import textwrap
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from docray.answering.terms import stems_of
-from docray.domain.documents import Block, BlockKind, Chunk, Page, Word
+from docray.domain.documents import Block, BlockKind, Chunk, Page, PageSpan, Word
 from docray.domain.ids import chunk_id
 from docray.domain.ports import Embedder
 from docray.domain.principals import Principal
@@ -29,17 +30,18 @@ TENANT = uuid.UUID(int=1)
 PRINCIPAL = Principal(
     kind="api_key", id=uuid.UUID(int=2), name="test", tenant_id=TENANT, tenant_name="default", scopes=frozenset({Right.ASK}), user_id=None
 )
+_LINE_CHARACTERS = 80
 WIDTH, HEIGHT, LINE, LETTER = 600.0, 800.0, 14.0, 6.0
 
 
 def page_of(number: int, *paragraphs: str, kind: BlockKind = BlockKind.PARAGRAPH) -> Page:
-    """A page of paragraphs, one word behind the other, each letter six points wide. A line of the text is a line of the page."""
+    """A page of paragraphs, one word behind the other, each letter six points wide. A line of the text is a line of the page, a long one several."""
     words: list[Word] = []
     blocks = []
     line = 0
     for paragraph in paragraphs:
         start, rows = len(words), []
-        lines = [text.split() for text in paragraph.split("\n")]
+        lines = [line.split() for text in paragraph.split("\n") for line in textwrap.wrap(text, _LINE_CHARACTERS, break_on_hyphens=False)]
         for index, pieces in enumerate(lines):
             rows.append((len(words), len(words) + len(pieces)))
             words += _line(pieces, line, after="\n\n" if index == len(lines) - 1 else "\n")
@@ -55,7 +57,7 @@ def _line(pieces: Sequence[str], line: int, after: str) -> list[Word]:
         last = index == len(pieces) - 1
         hyphen = last and len(piece) > 1 and piece.endswith("-")
         width = LETTER * len(piece)
-        words.append(Word(piece, (x, y, min(x + width, WIDTH), y + LINE - 2), line, "" if hyphen else after if last else " ", hyphen))
+        words.append(Word(piece, (x, y, x + width, y + LINE - 2), line, "" if hyphen else after if last else " ", hyphen))
         x += width + LETTER
     return words
 
@@ -74,9 +76,13 @@ class Library:
     chunk_tokens: int = 200
     _pages: dict[tuple[uuid.UUID, int], dict[int, Page]] = field(default_factory=dict)
     _chunks: list[tuple[DocumentCard, Chunk, Any]] = field(default_factory=list)
-    searches: int = 0
 
-    async def add(self, filename: str, *pages: Page, count_tokens: Any = None) -> uuid.UUID:
+    @property
+    def documents(self) -> int:
+        """How many documents it holds."""
+        return len(self._pages)
+
+    async def add(self, filename: str, *pages: Page) -> uuid.UUID:
         """Takes in a document; returns its id."""
         identity = uuid.UUID(int=100 + len(self._pages))
         card = DocumentCard(id=identity, filename=filename, title=None, collection_ids=(), metadata={}, created_at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -89,7 +95,6 @@ class Library:
 
     async def search(self, principal: Principal, request: SearchRequest) -> SearchResults:
         """The best chunks by reciprocal ranks of shared words and cosine."""
-        self.searches += 1
         documents = request.scope.document_ids
         found = [entry for entry in self._chunks if documents is None or entry[0].id in documents]
         query = (await self.embedder.embed_queries([request.query]))[0]
@@ -139,3 +144,12 @@ def _hit(rank: int, card: DocumentCard, chunk: Chunk, dense: float, score: float
         pages=chunk.pages,
         spans=chunk.spans,
     )
+
+
+def a_hit(page: Page) -> Hit:
+    """A whole page as a hit."""
+    card = DocumentCard(
+        id=uuid.UUID(int=99), filename="a.pdf", title=None, collection_ids=(), metadata={}, created_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    chunk = Chunk(n=0, text=page.text, spans=(PageSpan(page.number, 0, len(page.words)),), pages=())
+    return _hit(1, card, chunk, 0.5, 0.5)

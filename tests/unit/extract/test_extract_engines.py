@@ -8,9 +8,8 @@ import pytest
 from docray.domain.documents import Box, FailureCode
 from docray.ingestion.extract.engines import open_with
 from docray.ingestion.extract.limits import ParserLimits
-from docray.ingestion.extract.normalise import clean
-from docray.ingestion.extract.pieces import Bitmap, Unreadable
 from docray.ingestion.extract.picture import highlighted, png
+from docray.ingestion.extract.pieces import Bitmap, Unreadable
 from docray.ingestion.extract.reader import Engine, Event, Finished, Opened, Reader, ReadPage
 from tests.pdf_factory import Text, assembled, lines, pdf, scan, stream
 

@@ -107,6 +107,27 @@ def test_a_short_word_is_not_found_at_the_start_of_a_longer_one() -> None:
     assert bound.lines == [[[2, 3, 0, 1]]]
 
 
+def upside_down(page: RawPage) -> RawPage:
+    """The same page turned by 180 degrees: words keep their order and lie the other way round."""
+    turned = [Piece(p.text, (600 - p.box[2], 800 - p.box[3], 600 - p.box[0], 800 - p.box[1]), p.line, p.block) for p in page.pieces]
+    return RawPage(600, 800, 180, turned)
+
+
+def test_upside_down_text_keeps_the_authoritys_order() -> None:
+    page = upside_down(raw((50, 100, "the station was inspected in 1928 and reached 4464 degrees")))
+
+    found = assemble(page, 1, layout(block(BlockKind.PARAGRAPH, "degrees. and reached 4464 the station was inspected in 1928")))
+
+    assert not found.by_layout
+    assert said(found.page) == ["the station was inspected in 1928 and reached 4464 degrees"]
+
+
+def test_text_that_is_written_from_right_to_left_is_not_upside_down() -> None:
+    page = upside_down(raw((50, 100, "مرحبا بكم في المدينة")))
+
+    assert assemble(page, 1, layout(block(BlockKind.PARAGRAPH, "مرحبا بكم في المدينة"))).by_layout
+
+
 FIGURES = raw((50, 100, "Net income"), (300, 100, "1,019"), (400, 100, "(426)"), (50, 115, "Dividends paid"), (300, 115, "$ 24"), (400, 115, "—"))
 
 

@@ -4,6 +4,9 @@ import copy
 import json
 import platform
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +145,12 @@ def test_the_list_lets_threads_be_made_and_no_processes(machine: str) -> None:
     assert answer(code, found.architecture, tgkill, 1) == EPERM
     for number in (kill, openat, socket):
         assert answer(code, found.architecture, number) == EPERM
+
+
+def test_the_client_loads_no_engine_into_its_process() -> None:
+    code = "import sys, docray.ingestion.sandbox.client; sys.exit(any(name in sys.modules for name in ('pymupdf', 'pypdfium2', 'liteparse')))"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(wire.__file__).parents[3], check=False).returncode == 0
 
 
 def test_a_processor_without_a_list_is_told_apart() -> None:

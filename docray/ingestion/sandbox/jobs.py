@@ -1,6 +1,6 @@
 """What a parsing child can be asked: `extract` a document, `render` a page. Runs after the child has been confined.
 
-Owns turning requests into calls and results into frames. Leaves processes to the sandbox.
+Owns turning requests into calls and results into frames. Leaves processes to `server`, PDFs to `docray.ingestion.extract`.
 """
 
 from collections.abc import Callable, Mapping
