@@ -118,20 +118,30 @@ def _documents(pdfs: Any, folder: Path, options: argparse.Namespace) -> Iterator
 
 
 def _pairs(pdfs: Any, path: Path, count: int) -> list[Pair]:
-    """Sentences that stand once in the document, spread over its pages, asked for by their rarest words."""
+    """Sentences that stand once in the document, asked for by their rarest words, which no other of its sentences has all of."""
     texts = [page.text.replace("\r", "").replace("\ufffe", "") for page in pdfs.read_pdf(str(path), boxes=False)]
     whole = pdfs.fold("".join(texts))
     seen = Counter(word for text in texts for word in set(_words(text)))
     found = []
-    for number, text in enumerate(texts[:MOST_PAGES], 1):
-        for match in SENTENCE.finditer(re.sub(r"[ \t]*\n(?=\S)", "\n", text)):
-            sentence = " ".join(match.group().split())
-            words = sorted(dict.fromkeys(_words(sentence)), key=lambda word: (seen[word], word))[:RARE_WORDS]
-            if not re.search(r"[$%]|\d\s+\d", sentence) and whole.count(pdfs.fold(sentence)) == 1 and len(words) == RARE_WORDS:
-                asked = " ".join(word for word in WORD.findall(sentence) if word.casefold() in words)
-                found.append(Pair(f"What is said about {asked}?", sentence, number))
+    sentences = [(number, sentence) for number, text in enumerate(texts, 1) for sentence in _sentences(text)]
+    spoken = [frozenset(_words(sentence)) for _, sentence in sentences]
+    for number, sentence in sentences:
+        words = sorted(dict.fromkeys(_words(sentence)), key=lambda word: (seen[word], word))[:RARE_WORDS]
+        alone = sum(said.issuperset(words) for said in spoken) == 1 and whole.count(pdfs.fold(sentence)) == 1
+        if number <= MOST_PAGES and alone and len(words) == RARE_WORDS:
+            asked = " ".join(word for word in WORD.findall(sentence) if word.casefold() in words)
+            found.append(Pair(f"What is said about {asked}?", sentence, number))
     random.Random(path.name).shuffle(found)
     return found[:count]
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """Sentences of running text: no figures in a row, no titles in a row, no machine's names."""
+    for match in SENTENCE.finditer(re.sub(r"[ \t]*\n(?=\S)", "\n", text)):
+        sentence = " ".join(match.group().split())
+        words = sentence.split()
+        if not re.search(r"[$%_]|\d\s+\d", sentence) and sum(word[0].islower() for word in words) > 0.6 * len(words):
+            yield sentence
 
 
 def _words(text: str) -> list[str]:

@@ -114,9 +114,7 @@ class Client:
         found: dict[str, Any] = self.call("GET", f"/v1/documents/{document_id}")
         return found
 
-    def wait(
-        self, document_id: str, *, timeout_s: float | None = None, on_change: Callable[[dict[str, Any]], None] | None = None
-    ) -> dict[str, Any]:
+    def wait(self, document_id: str, *, timeout_s: float | None = None, on_change: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
         """Polls until the document is `ready` or `failed`; tells each change. TimeoutError after the time."""
         stop = time.monotonic() + timeout_s if timeout_s is not None else None
         last: dict[str, Any] | None = None

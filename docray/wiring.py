@@ -62,9 +62,7 @@ class SecretBox(Protocol):
 # --- the API process ----------------------------------------------------------------------------------------------------
 
 
-def build_gateway(
-    settings: Settings, *, embedder: Callable[[], Embedder], generator: Callable[[], Generator | None]
-) -> FastAPI:
+def build_gateway(settings: Settings, *, embedder: Callable[[], Embedder], generator: Callable[[], Generator | None]) -> FastAPI:
     """The app of one API process. Engines and pools open when the app starts, on its event loop, and close with it."""
     logs.configure(settings.log_level)
     stack = contextlib.AsyncExitStack()
@@ -189,7 +187,10 @@ async def _opened_embedder(stack: contextlib.AsyncExitStack, embedder: Embedder)
 
 async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings) -> Parser:
     limits = ParserLimits(
-        max_pages=settings.max_pages, time_s=settings.extract_time_s, memory_bytes=settings.extract_memory_bytes, max_text_bytes=settings.max_text_bytes
+        max_pages=settings.max_pages,
+        time_s=settings.extract_time_s,
+        memory_bytes=settings.extract_memory_bytes,
+        max_text_bytes=settings.max_text_bytes,
     )
     parser = Parser(engine=settings.pdf_engine, limits=limits, require_confinement=settings.require_sandbox)
     await parser.start()

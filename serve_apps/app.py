@@ -39,5 +39,3 @@ def build(args: AppArgs) -> Application:
 def build_ingest(args: IngestArgs) -> Application:
     """The ingest workers: an application of their own, so that their load and roll-out do not touch the API."""
     return IngestWorker.bind(args.embedder_app if args.embedder == "remote" else None)
-
-

@@ -14,6 +14,7 @@ _TAG_START = re.compile(r"<(?=[A-Za-z/!?])")
 _URL = re.compile(
     r"""(?:
         [A-Za-z][A-Za-z0-9+.\-]+:[/\\]+\S*             # https://…, file:/…, also with backslashes, but no drive letter
+      | :[/\\]{2}\S*
       | (?:data|javascript|vbscript|mailto|tel|sms|file|blob|xmpp|ftp|https?):\S+
       | [/\\]{2}[\w\-]+(?:\.[\w\-]+)+\S*                 # //host.example/…
       | www\.\S+

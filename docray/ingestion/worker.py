@@ -260,5 +260,3 @@ class IngestWorker:
 
 def _ids(lease: Lease) -> dict[str, Any]:
     return {"tenant_id": str(lease.tenant_id), "document_id": str(lease.document_id), "generation": lease.generation}
-
-

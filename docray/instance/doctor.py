@@ -38,7 +38,19 @@ class Check:
 
 def run(files: InstanceFiles) -> list[Check]:
     """Every check, in the order in which a start would meet them."""
-    return [_system(), _python(), _packages(), _checkout(), _disk(files), _memory(), _folders(files), _port(files), _weights(), _sandbox(), _versions()]
+    return [
+        _system(),
+        _python(),
+        _packages(),
+        _checkout(),
+        _disk(files),
+        _memory(),
+        _folders(files),
+        _port(files),
+        _weights(),
+        _sandbox(),
+        _versions(),
+    ]
 
 
 def _system() -> Check:

@@ -97,4 +97,3 @@ def _tail(path: Path, lines: int = 15) -> str:
 
 def _last_line(path: Path) -> str:
     return _tail(path, 1).rpartition(" INFO ")[2][:80]
-

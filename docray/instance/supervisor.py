@@ -95,9 +95,7 @@ class Supervisor:
         self._start_ray()
         if self._settings.database_dsn is None:
             self._wait_for("PostgreSQL", lambda: postgres.is_ready(folder))
-        api_key = wiring.prepare_database(
-            self._settings, admin_dsn=self._admin_dsn(folder), app_dsn=self._app_dsn(folder), secrets=self._files
-        )
+        api_key = wiring.prepare_database(self._settings, admin_dsn=self._admin_dsn(folder), app_dsn=self._app_dsn(folder), secrets=self._files)
         self._deploy()
         self._wait_for("the API", lambda: answers(f"http://127.0.0.1:{self._port}/readyz"))
         assert self._head is not None
@@ -135,9 +133,7 @@ class Supervisor:
 
     def _start_ray(self) -> None:
         self._head = RayHead(self._files, RayPorts.choose(), num_cpus=max(2, os.cpu_count() or 2), environment=self._environment)
-        self._ray = Child(
-            "ray", self._head.command(), log=self._files.logs / "ray.log", environment=self._head.environment(), cwd=project_root()
-        )
+        self._ray = Child("ray", self._head.command(), log=self._files.logs / "ray.log", environment=self._head.environment(), cwd=project_root())
         self._ray.start()
         self._note_children()
 

@@ -3,7 +3,6 @@
 Each rule is one query that returns a sentence per violation. Any role may run them; run as the one that serves, they judge that one too.
 """
 
-from docray.domain.errors import DocrayError
 from docray.stores.postgres import Connection, Database
 from docray.stores.sql import load
 
@@ -12,8 +11,8 @@ _FIRST = "no_schema"
 _POLICY = "(tenant_id = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)"  # as PostgreSQL writes it
 
 
-class UnsafeCatalogue(DocrayError):
-    """The database does not keep tenants apart. docray refuses to serve; see the log for what to mend."""
+class UnsafeCatalogue(RuntimeError):
+    """The database does not keep tenants apart: a process that finds this does not serve. The message tells the operator what to mend."""
 
 
 async def violations(connection: Connection) -> list[str]:

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from docray.domain.errors import DocrayError, Unavailable
+from docray.domain.errors import Unavailable
 from docray.stores.postgres_errors import connecting
 from docray.stores.sql import load
 
@@ -22,9 +22,14 @@ _LOCK = 0x646F63726179  # "docray" in ASCII
 _CONNECT_TIMEOUT_S = 10.0
 
 
-class NotAllowedToMigrate(DocrayError):
-    """The migrating role lacks rights: it must be a superuser, or have CREATEROLE and BYPASSRLS and be allowed to create in the
-    database. Set DOCRAY_DATABASE_ADMIN_DSN to such a role; docray itself never connects with it."""
+class NotAllowedToMigrate(RuntimeError):
+    """The migrating role lacks rights; the message tells the operator which."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The migrating role lacks rights: it must be a superuser, or have CREATEROLE and BYPASSRLS and be allowed to create in the"
+            " database. Set DOCRAY_DATABASE_ADMIN_DSN to such a role; docray uses it for migrations only."
+        )
 
 
 async def migrate(admin_dsn: str) -> str:

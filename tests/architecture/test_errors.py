@@ -18,7 +18,10 @@ def test_it_pickles_with_its_state(kind: type[errors.DocrayError]) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - that it can be pickled is the point
     assert type(again) is kind
     assert (again.args, again.message, again.code, again.type) == (error.args, error.message, error.code, error.type)
-    assert (getattr(again, "param", None), getattr(again, "retry_after_s", None)) == (getattr(error, "param", None), getattr(error, "retry_after_s", None))
+    assert (getattr(again, "param", None), getattr(again, "retry_after_s", None)) == (
+        getattr(error, "param", None),
+        getattr(error, "retry_after_s", None),
+    )
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)

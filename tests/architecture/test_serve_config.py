@@ -44,7 +44,9 @@ def test_every_key_is_one_that_serve_knows() -> None:
     assert unknown_keys(ServeDeploySchema, config()) == []
 
 
-@pytest.mark.parametrize(("place", "typo"), [((), "http_optoins"), (("applications", 0, "deployments", 0), "max_queued_request"), (("http_options",), "prot")])
+@pytest.mark.parametrize(
+    ("place", "typo"), [((), "http_optoins"), (("applications", 0, "deployments", 0), "max_queued_request"), (("http_options",), "prot")]
+)
 def test_a_misspelled_key_is_found(place: tuple[Any, ...], typo: str) -> None:
     broken = config()
     part = broken

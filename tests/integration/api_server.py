@@ -7,6 +7,7 @@ For running the contract checker and other clients against a working tree.
 
 import asyncio
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from serve_apps import engines  # noqa: E402
 
 
 def main(data_dir: Path, port: int) -> None:
-    """Serves until interrupted."""
+    """Serves until interrupted or terminated; PostgreSQL stops with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     files = InstanceFiles.of(data_dir)
     files.prepare()
     postgres.ensure_initialised(files.postgres)

@@ -95,7 +95,7 @@ async def test_every_hole_is_seen(superuser, statement, words):
 
 async def test_a_process_refuses_to_serve_over_a_hole(database, superuser):
     await superuser.execute("ALTER TABLE docray.chunks NO FORCE ROW LEVEL SECURITY")
-    with pytest.raises(UnsafeCatalogue, match=r"table docray\\.chunks lacks"):
+    with pytest.raises(UnsafeCatalogue, match=r"table docray\.chunks lacks"):
         await refuse(database)
 
 

@@ -74,12 +74,14 @@ def test_no_plain_text_fallback_is_left(running: tuple[Path, int]) -> None:
     text = running[0].read_text(encoding="utf-8")
     assert "backup" not in text
     assert "errorfile" not in text
-    assert "lf-string \"Path" not in text
+    assert 'lf-string "Path' not in text
 
 
 def test_a_second_pass_over_the_same_file_changes_nothing(running: tuple[Path, int]) -> None:
     before = running[0].read_text(encoding="utf-8")
-    subprocess.run([WRAPPER, "-c", "-f", running[0]], env={**os.environ, "DOCRAY_HAPROXY": str(ray_head.haproxy_binary())}, check=True, capture_output=True)
+    subprocess.run(
+        [WRAPPER, "-c", "-f", running[0]], env={**os.environ, "DOCRAY_HAPROXY": str(ray_head.haproxy_binary())}, check=True, capture_output=True
+    )
     assert running[0].read_text(encoding="utf-8") == before
 
 

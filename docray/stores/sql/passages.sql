@@ -1,11 +1,15 @@
 -- name: read
--- Chunks of live generations with their documents; the filter of the scope takes the place of {filter}.
+-- Chunks of live generations with their documents; the filter of the scope takes the place of {filter}. OFFSET 0 keeps the planner to
+-- one index probe per chunk: it cannot know how few they are, and would rather walk all documents of the tenant.
 SELECT c.chunk_id, c.document_id, c.generation, c.n, c.text, c.after, c.heading_path, c.spans, c.pages,
        d.filename, d.title, d.metadata, d.created_at,
        ARRAY(SELECT m.collection_id FROM docray.collection_documents m
               WHERE m.tenant_id = d.tenant_id AND m.document_id = d.id ORDER BY m.added_at, m.collection_id) AS collection_ids
   FROM docray.chunks c
-  JOIN docray.documents d ON d.tenant_id = c.tenant_id AND d.id = c.document_id AND d.live_generation = c.generation AND d.deleted_at IS NULL
+ CROSS JOIN LATERAL (
+        SELECT w.tenant_id, w.id, w.filename, w.title, w.metadata, w.created_at FROM docray.documents w
+         WHERE w.tenant_id = c.tenant_id AND w.id = c.document_id AND w.live_generation = c.generation AND w.deleted_at IS NULL
+        OFFSET 0) AS d
  WHERE c.chunk_id = ANY ($1::uuid[]) AND ({filter});
 
 -- name: neighbours

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from library import Library
+from answering_library import Library
 
 from models.embedding import EmbeddingSpec, build_engine
 from models.in_process import InProcessEmbedder

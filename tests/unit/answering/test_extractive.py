@@ -1,8 +1,8 @@
 """The answer without a language model."""
 
 import pytest
-from checks import answered, check_answer, checked_events, events_of
-from library import PRINCIPAL, Library, page_of
+from answer_checks import answered, check_answer, checked_events, events_of
+from answering_library import PRINCIPAL, Library, page_of
 
 from docray.answering.service import AnswerService
 from docray.domain.documents import BlockKind

@@ -62,7 +62,7 @@ ALPHABET = st.sampled_from(
 TEXTS = st.one_of(st.text(), st.lists(ALPHABET).map("".join))
 
 # Written apart from the gate's own rules, as a renderer of Markdown would look for something to load or open.
-LOADS = re.compile(r"https?:/|ftp:/|://|www\.\S|<[a-zA-Z/!]|!\[|\]\(|\]\s*:|data:\S|javascript:\S|mailto:\S", re.IGNORECASE)
+LOADS = re.compile(r"https?:/|ftp:/|://|www\.\S|<[a-zA-Z/!]|!\[|\]\(|\]:|data:\S|javascript:\S|mailto:\S", re.IGNORECASE)
 
 
 @pytest.mark.parametrize("text", FORBIDDEN)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from library import PRINCIPAL
+from answering_library import PRINCIPAL
 
 from docray.answering import output_gate
 from docray.answering.citations import fold
