@@ -91,7 +91,7 @@ def main() -> None:
     sys.path.insert(0, str(SHARED / "tools" / "contract"))
     pdfs = importlib.import_module("pdfs")
     total, judged = Score(), 0
-    with _client(options) as docray, tempfile.TemporaryDirectory() as folder:
+    with client_of(options) as docray, tempfile.TemporaryDirectory() as folder:
         for path, pairs in _documents(pdfs, Path(folder), options):
             if judged >= options.pairs:
                 break
@@ -199,7 +199,8 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def _client(options: argparse.Namespace) -> Client:
+def client_of(options: argparse.Namespace) -> Client:
+    """A client of the docray that the options name."""
     if options.url:
         return Client(options.url, options.api_key)
     instance = json.loads((Path(options.data_dir) / "instance.json").read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from docray.domain.questions import GeneratedText, Generation, Message, Usage
 
 _CONNECT_TIMEOUT_S = 10.0
 _CHARACTERS_PER_TOKEN = 4  # of a provider that does not count: its usage is estimated
+_NO_ANSWER = "The language model sent something that is no answer. Ask again."
 _THINKING, _THOUGHT = "<think>", "</think>"
 _ANTHROPIC_VERSION = "2023-06-01"
 
@@ -84,7 +85,7 @@ class RemoteLlm(ABC):
                 yield GeneratedText(spoken)
         except httpx.TimeoutException as error:
             raise Unavailable("The language model did not answer in time. Ask again.") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable("The language model cannot be reached. Ask again later.") from error
         counted = sum(len(message.content) for message in request.messages)
         yield GeneratedText(
@@ -114,12 +115,18 @@ class RemoteLlm(ABC):
                 async for event in _events(response):
                     if event.get("error") or event.get("type") == "error":
                         raise Unavailable("The language model broke off. Ask again.")
-                    part = self._part(event)
+                    part = self._understood(event)
                     complete = complete or part.complete
                     yield part
             break
         if not complete:
             raise Unavailable("The language model broke off before the end. Ask again.")
+
+    def _understood(self, event: Mapping[str, Any]) -> _Part:
+        try:
+            return self._part(event)
+        except (AttributeError, TypeError, LookupError) as error:
+            raise Unavailable(_NO_ANSWER) from error
 
     def _adapted(self, body: dict[str, Any], refusal: bytes) -> dict[str, Any] | None:
         """The body without what this model does not know, or None where nothing is to be changed."""
@@ -269,7 +276,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
         try:
             event = json.loads(data)
         except ValueError as error:
-            raise Unavailable("The language model sent something that is no answer. Ask again.") from error
+            raise Unavailable(_NO_ANSWER) from error
         if isinstance(event, dict):
             yield event
 

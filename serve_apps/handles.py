@@ -2,17 +2,17 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import numpy as np
 from cachetools import LRUCache
-from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from docray.domain.errors import Overloaded, Unavailable
+from docray.domain.errors import DocrayError, Overloaded, Unavailable
 from docray.domain.ports import Vectors
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ T = TypeVar("T")
 _DESCRIBE_DEADLINE_S = 60.0
 _QUERY_DEADLINE_S = 10.0
 _PASSAGES_DEADLINE_S = 300.0
+_CALLS_AT_ONCE = 4
+_CALLERS_A_CALL = 32
 _PASSAGES_A_CALL = 64  # 64 texts and 64 × 384 floats stay far below the 4 MiB that gRPC carries
 
 
@@ -30,6 +32,9 @@ class RemoteEmbedder:
         self._handle = handle
         self._cache: LRUCache[str, Vectors] = LRUCache(query_cache_size)
         self._cache_lock = threading.Lock()
+        self._waiting: deque[tuple[list[str], asyncio.Future[Vectors]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls = 0
         self.model_id, self.dimension, self.max_tokens = "", 0, 0
 
     async def open(self) -> None:
@@ -60,12 +65,39 @@ class RemoteEmbedder:
         """Tokens of each text."""
         return await within(self._handle.count_tokens.remote(list(texts)), _PASSAGES_DEADLINE_S)
 
-    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.001, max_concurrent_batches=4)
-    async def _embed_together(self, callers: list[list[str]]) -> list[Vectors]:
-        texts = [text for caller in callers for text in caller]
-        vectors = self._decoded(await within(self._handle.embed_queries.remote(texts), _QUERY_DEADLINE_S))
-        ends = np.cumsum([len(caller) for caller in callers])
-        return np.split(vectors, ends[:-1])
+    async def _embed_together(self, texts: list[str]) -> Vectors:
+        """One caller's vectors. While a call is on its way, those who come meanwhile gather for the next: no waiting when idle."""
+        ours = asyncio.get_running_loop().create_future()
+        self._waiting.append((texts, ours))
+        if self._calls < _CALLS_AT_ONCE:
+            self._calls += 1
+            task = asyncio.create_task(self._drain())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        found: Vectors = await ours
+        return found
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                callers = [self._waiting.popleft() for _ in range(min(len(self._waiting), _CALLERS_A_CALL))]
+                await self._call_for([caller for caller in callers if not caller[1].done()])
+        finally:
+            self._calls -= 1
+
+    async def _call_for(self, callers: Sequence[tuple[list[str], "asyncio.Future[Vectors]"]]) -> None:
+        texts = [text for asked, _ in callers for text in asked]
+        try:
+            vectors = self._decoded(await within(self._handle.embed_queries.remote(texts), _QUERY_DEADLINE_S))
+        except DocrayError as error:
+            for _, future in callers:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        ends = np.cumsum([len(asked) for asked, _ in callers])
+        for (_, future), part in zip(callers, np.split(vectors, ends[:-1]), strict=True):
+            if not future.done():
+                future.set_result(part)
 
     def _decoded(self, data: bytes) -> Vectors:
         return np.frombuffer(data, dtype=np.float32).reshape(-1, self.dimension)

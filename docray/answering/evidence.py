@@ -7,7 +7,7 @@ Owns the way from a hit to its words and its sentences. Leaves finding hits to r
 import bisect
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from docray.answering.characters import visible
@@ -87,11 +87,24 @@ def evidence_from(hit: Hit, pages: Mapping[int, Page]) -> Evidence | None:
     if not all(span.page in pages and span.end <= len(pages[span.page].words) for span in hit.spans):
         return None
     spans = tuple(_touching_joined(hit.spans))
-    words = tuple(words_of(pages, spans))
+    words = tuple(_within_one_text(words_of(pages, spans)))
     text = text_of(word for _, word in words)
     lengths = (len(word.said) + len(word.after) for _, word in words)
     offsets = tuple(itertools.islice(itertools.accumulate(lengths, initial=0), len(words)))
     return Evidence(hit=hit, pages=pages, spans=spans, words=words, text=text, offsets=offsets)
+
+
+def _within_one_text(words: Iterable[tuple[int, Word]]) -> Iterator[tuple[int, Word]]:
+    """The words, with no more than a space at the end of a page: whether a sentence ends there, blocks and stops tell."""
+    held: tuple[int, Word] | None = None
+    for number, word in words:
+        if held and held[0] != number and held[1].after:
+            held = (held[0], replace(held[1], after=" "))
+        if held:
+            yield held
+        held = (number, word)
+    if held:
+        yield held
 
 
 def _touching_joined(spans: Iterable[PageSpan]) -> Iterator[PageSpan]:

@@ -147,7 +147,8 @@ class _Writer:
         if output_gate.holds("".join((*last, text))):
             return Piece(before + text.rstrip() if text.strip() else "", citations), indices
         plain = output_gate.clean("".join(clause.text for clause in segment.clauses)).strip()
-        return Piece(f"{before or ' '}{plain}" if plain else ""), self._indices
+        parted = before or (" " if self._written else "")
+        return Piece(parted + plain if plain else ""), self._indices
 
     async def _verified(self, said: str, numbers: Sequence[int], start: int, indices: dict[int, int]) -> tuple[Citation, ...]:
         """The citations of a clause that hold. `start` is the clause's position in the answer; new passages get the next index."""

@@ -4,12 +4,16 @@ Owns the order of the steps, over-fetching and what a result reports. Leaves vec
 catalogue: nothing the index says reaches a caller unless PostgreSQL confirms it under row-level security.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from docray.answering.fusion import Fused, fuse, single
+from cachetools import LRUCache
+
+from docray.answering.fusion import DENSE_SHARE, Fused, dense_share, fuse, single
 from docray.answering.neighbours import Group, groups_of
 from docray.answering.snippets import query_stems, snippet
 from docray.domain.catalog import Catalog
@@ -21,6 +25,7 @@ from docray.domain.questions import Hit, Passage, SearchMode, SearchRequest, Sea
 _CANDIDATES = 50  # of each leg at least: what fusion has to choose from
 _OVERFETCH = 1.3  # passages read for each one asked for: some may be stale, and neighbours become one hit
 _SECOND_OVERFETCH = 4.0  # for each that was missing then
+_SHARES_KEPT = 10_000  # queries whose share of the dense leg is remembered
 _RERANKED = 30  # passages at most
 
 
@@ -35,6 +40,7 @@ class SearchService:
         self._embedder = embedder
         self._reranker = reranker
         self._rerank_by_default = rerank_by_default
+        self._shares: LRUCache[str, float] = LRUCache(_SHARES_KEPT)
 
     async def search(self, principal: Principal, request: SearchRequest) -> SearchResults:
         """The best passages in scope; none is no error. Without the embedder a hybrid search goes on by words and says so.
@@ -42,9 +48,9 @@ class SearchService:
         Unavailable when the database does not answer, or the embedder for a dense search.
         """
         run = _Run()
-        vector = await self._embed(request, run)
+        question = await self._embed(request, run)
         run.lap("embed")
-        ranking = await self._rank(principal, request, vector)
+        ranking = await self._rank(principal, request, question)
         run.lap("retrieve")
         groups = await self._confirm(principal, request, ranking)
         run.lap("authority")
@@ -53,27 +59,35 @@ class SearchService:
         hits = tuple(_hit(rank, group, rerank, stems) for rank, (group, rerank) in enumerate(scored[: request.limit], 1))
         return SearchResults(query=request.query, hits=hits, degraded=tuple(run.degraded), timings_ms=run.timings_ms())
 
-    async def _embed(self, request: SearchRequest, run: "_Run") -> Vectors | None:
+    async def _embed(self, request: SearchRequest, run: "_Run") -> "_Embedded | None":
         if request.mode is SearchMode.KEYWORD:
             return None
         try:
-            vectors = await self._embedder.embed_queries([request.query])
+            vectors, share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request))
         except (Unavailable, RateLimit):
             if request.mode is SearchMode.DENSE:
                 raise
             run.degraded.append("dense")
             return None
-        vector: Vectors = vectors[0]
-        return vector
+        return _Embedded(vectors[0], share)
 
-    async def _rank(self, principal: Principal, request: SearchRequest, vector: Vectors | None) -> list[Fused]:
+    async def _dense_share(self, request: SearchRequest) -> float:
+        if request.mode is not SearchMode.HYBRID:
+            return DENSE_SHARE
+        share = self._shares.get(request.query)
+        if share is None:
+            (tokens,) = await self._embedder.count_tokens([request.query])
+            share = self._shares[request.query] = dense_share(len(request.query), tokens)
+        return share
+
+    async def _rank(self, principal: Principal, request: SearchRequest, embedded: "_Embedded | None") -> list[Fused]:
         limit = max(_CANDIDATES, 2 * request.limit)
-        tenant_id, scope, model_id = principal.tenant_id, request.scope, self._embedder.model_id
-        if vector is None:
-            return single(await self._index.search_keyword(tenant_id, request.query, limit, scope))
+        tenant_id, query, scope, model_id = principal.tenant_id, request.query, request.scope, self._embedder.model_id
+        if embedded is None:
+            return single(await self._index.search_keyword(tenant_id, query, limit, scope))
         if request.mode is SearchMode.DENSE:
-            return single(await self._index.search_dense(tenant_id, vector, limit, scope, model_id))
-        return fuse(*await self._index.search_hybrid(tenant_id, request.query, vector, limit, scope, model_id))
+            return single(await self._index.search_dense(tenant_id, embedded.vector, limit, scope, model_id))
+        return fuse(*await self._index.search_hybrid(tenant_id, query, embedded.vector, limit, scope, model_id), embedded.share)
 
     async def _confirm(self, principal: Principal, request: SearchRequest, ranking: Sequence[Fused]) -> list[Group]:
         """The best of the ranking that PostgreSQL confirms, neighbours merged; reads on, twice at most, while that leaves too few."""
@@ -112,6 +126,14 @@ class SearchService:
             return unchanged
         order = sorted(range(len(first)), key=lambda place: -scores[place])
         return [(first[place], scores[place]) for place in order]
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    """A query's vector, and how much its ranking counts beside that of the words."""
+
+    vector: Vectors
+    share: float
 
 
 class _Run:

@@ -5,6 +5,7 @@ sentence of the passage (or two neighbours) holds, where that is too little the 
 the claim must stand in the passage. Leaves boxes to `docray.answering.citations`.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +15,10 @@ from docray.answering.grounding import Asked, asked
 from docray.answering.sentences import MOST_CHARACTERS
 from docray.answering.terms import stems_of, terms_of
 from docray.domain.documents import BlockKind
+from docray.domain.errors import DocrayError
 from docray.domain.ports import Embedder
+
+_log = logging.getLogger(__name__)
 
 _ENOUGH_COVERAGE = 0.5
 _ENOUGH_COSINE = 0.62  # of a claim and the sentence it rewords; unrelated sentences of one passage stay below 0.5
@@ -46,14 +50,19 @@ async def find_support(claim: str, passage: Evidence, embedder: Embedder) -> Sup
     candidates = sorted(_candidates(wanted, passage.sentences), key=lambda candidate: -candidate.coverage)
     if not candidates:
         return None
-    best = candidates[0]
-    if best.coverage < _ENOUGH_COVERAGE:
+    best = candidates[0] if candidates[0].coverage >= _ENOUGH_COVERAGE else await _nearest(claim, candidates, embedder)
+    return Supported(evidence=passage, start=best.start, end=best.end) if best else None
+
+
+async def _nearest(claim: str, candidates: "Sequence[_Candidate]", embedder: Embedder) -> "_Candidate | None":
+    """The candidate that means the same in other words; None where none does, or the embedder does not answer."""
+    try:
         vectors = await embedder.embed_passages([claim, *(candidate.text for candidate in candidates)])
-        cosines = vectors[1:] @ vectors[0]
-        best = candidates[int(cosines.argmax())]
-        if cosines.max() < _ENOUGH_COSINE:
-            return None
-    return Supported(evidence=passage, start=best.start, end=best.end)
+    except DocrayError as error:
+        _log.warning("Claims are checked by their words alone: the embedder does not answer.", extra={"action": "support", "error": error.code})
+        return None
+    cosines = vectors[1:] @ vectors[0]
+    return candidates[int(cosines.argmax())] if cosines.max() >= _ENOUGH_COSINE else None
 
 
 def numbers_of(text: str) -> frozenset[str]:

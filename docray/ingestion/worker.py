@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 import structlog
 
+from docray.domain.catalog import JobQueue
 from docray.domain.documents import Chunk, Extraction, Failure, FailureCode, Page, Stage, State
 from docray.domain.errors import DocrayError, ExtractionFailed, LostLease, NotFound
 from docray.domain.ids import chunk_id
 from docray.domain.jobs import RETRY_DELAYS_S, Lease
 from docray.domain.ports import BlobStore, ChunkIndex, Embedder, Vectors
-from docray.domain.catalog import JobQueue
 
 log = structlog.get_logger(__name__)
 
@@ -113,10 +113,10 @@ class IngestWorker:
             async with self._kept_alive(lease):
                 await self.process(lease)
         except asyncio.CancelledError:
-            with contextlib.suppress(DocrayError):
-                await asyncio.shield(self._queue.release(lease))
+            await asyncio.shield(self._let_go(lease))
             raise
         except LostLease:
+            await self._let_go(lease)  # a purge of this generation waits for the lease to end
             log.info("the job was taken over or its document deleted", action="lease_lost", **_ids(lease))
         except ExtractionFailed as error:
             await self._give_up(lease, Failure.of(error.failure))
@@ -141,9 +141,9 @@ class IngestWorker:
     async def _parse(self, lease: Lease) -> Sequence[Chunk]:
         try:
             path = await self._blobs.open(lease.blob_key)
-        except NotFound as error:  # the blob was purged under us: the generation is superseded or deleted
+            extraction = await self._parser.extract(path, on_progress=self._progress_of(lease))
+        except (NotFound, FileNotFoundError) as error:  # the blob was purged under us: the generation is superseded or deleted
             raise LostLease from error
-        extraction = await self._parser.extract(path, on_progress=self._progress_of(lease))
         title = lease.title or extraction.title
         chunks = await asyncio.to_thread(self._chunker.chunk, extraction.pages, title=title, filename=lease.filename)
         if not chunks:
@@ -209,6 +209,10 @@ class IngestWorker:
         finally:
             heart.cancel()
             await asyncio.gather(heart, return_exceptions=True)
+
+    async def _let_go(self, lease: Lease) -> None:
+        with contextlib.suppress(DocrayError):
+            await self._queue.release(lease)
 
     async def _give_up(self, lease: Lease, failure: Failure) -> None:
         log.info("a document could not be read", action="failed", code=failure.code, **_ids(lease))

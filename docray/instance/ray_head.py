@@ -136,7 +136,7 @@ class RayHead:
             "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.ingress_grpc + _BLOCK - 1),
         }
 
-    def deploy(self, port: int) -> bool:
+    def deploy(self, port: int, embedder: str) -> bool:
         """Hands Serve `serve_config.yaml` with this instance's port; whether it was accepted. Doing it again does no harm.
 
         The first call starts Serve, which on a busy machine can take longer than Serve itself allows: then it answers 500, and the
@@ -144,7 +144,7 @@ class RayHead:
         """
         try:
             response = httpx.put(
-                f"{self.dashboard_url}/api/serve/applications/", json=serve_config(port), headers=self._headers(), timeout=60.0, trust_env=False
+                f"{self.dashboard_url}/api/serve/applications/", json=serve_config(port, embedder), headers=self._headers(), timeout=60.0, trust_env=False
             )
         except httpx.TransportError:
             return False
@@ -160,8 +160,10 @@ class RayHead:
         return {"Authorization": f"Bearer {self._token}"}
 
 
-def serve_config(port: int) -> dict[str, Any]:
-    """`serve_config.yaml` for this instance's host and port."""
+def serve_config(port: int, embedder: str) -> dict[str, Any]:
+    """`serve_config.yaml` for this instance's host and port; `embedder` (`local` or `remote`) goes to every application."""
     config: dict[str, Any] = yaml.safe_load((project_root() / "serve_config.yaml").read_text(encoding="utf-8"))
     config["http_options"] = {**config.get("http_options", {}), "host": _HOST, "port": port}
+    for application in config["applications"]:
+        application["args"] = {**application.get("args", {}), "embedder": embedder}
     return config

@@ -141,7 +141,7 @@ class Supervisor:
         assert self._head is not None
         head, port = self._head, self._port
         self._wait_for("Ray", head.answers)
-        self._wait_for("Serve", lambda: head.deploy(port))
+        self._wait_for("Serve", lambda: head.deploy(port, self._settings.embedder))
 
     def _wait_for(self, what: str, holds: Callable[[], bool]) -> None:
         started = time.monotonic()

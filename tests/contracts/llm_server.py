@@ -21,7 +21,7 @@ class LlmServer:
     says_done: bool = True  # OpenAI's `[DONE]`
     error_after: int | None = None  # pieces after which an error event is sent
     stalls_after: int | None = None  # pieces after which nothing comes any more
-    garbage: bool = False
+    garbage: bytes = b""  # is sent as an event of its own
     requests: list[tuple[str, Mapping[str, str], dict[str, Any]]] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)  # the client closed the connection before the end
     port: int = 0
@@ -97,7 +97,7 @@ def _openai(server: LlmServer) -> list[bytes]:
         events.append({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 200}})
     found = _data(events)
     if server.garbage:
-        found.insert(1, b"data: this is no JSON\n\n")
+        found.insert(1, b"data: " + server.garbage + b"\n\n")
     return [*found, *([b"data: [DONE]\n\n"] if server.says_done else [])]
 
 
@@ -113,7 +113,7 @@ def _anthropic(server: LlmServer) -> list[bytes]:
         last = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 200} if server.reports_usage else {}}
         events += [{"type": "ping"}, {"type": "content_block_stop", "index": 0}, last, {"type": "message_stop"}]
     found = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
-    return [found[0], b"data: this is no JSON\n\n", *found[1:]] if server.garbage else found
+    return [found[0], b"data: " + server.garbage + b"\n\n", *found[1:]] if server.garbage else found
 
 
 def _data(events: Sequence[Any]) -> list[bytes]:

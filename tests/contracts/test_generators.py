@@ -121,8 +121,11 @@ async def test_an_error_in_the_stream_is_not_told_on(provider: Provider) -> None
     assert "secret" not in str(raised.value)
 
 
-async def test_what_is_no_json_is_no_answer(provider: Provider) -> None:
-    provider.server.garbage = True
+@pytest.mark.parametrize(
+    "garbage", [b"this is no JSON", b'{"choices": 5, "type": "content_block_delta", "delta": 5}', b'{"error": {"message": "x"}}']
+)
+async def test_what_is_no_answer_is_taken_for_none(provider: Provider, garbage: bytes) -> None:
+    provider.server.garbage = garbage
     with pytest.raises(Unavailable):
         await provider.text()
 

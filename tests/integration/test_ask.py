@@ -1,7 +1,7 @@
 """Questions asked of the real stores: PostgreSQL, the index, the search, the default model; only language models are scripted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,10 +77,10 @@ class Library:
 
 
 @pytest.fixture
-async def library(
+def library(
     database: Database, worker_database: Database, catalog: PostgresCatalog, queue: PostgresJobQueue, embedder: InProcessEmbedder
-) -> AsyncIterator[Library]:
-    yield Library(database, worker_database, catalog, queue, embedder)
+) -> Library:
+    return Library(database, worker_database, catalog, queue, embedder)
 
 
 async def answered(service: AnswerService, principal: Principal, question: str, **fields: object) -> Answer:

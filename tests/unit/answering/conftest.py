@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from answering_library import Library
+from hypothesis import settings
 
 from models.embedding import EmbeddingSpec, build_engine
 from models.in_process import InProcessEmbedder

@@ -1,9 +1,9 @@
 """Quotes and where they stand."""
 
 import pytest
+from answering_library import LETTER, LINE, PRINCIPAL, Library, a_hit, page_of
 from hypothesis import given
 from hypothesis import strategies as st
-from answering_library import LETTER, LINE, PRINCIPAL, Library, a_hit, page_of
 
 from docray.answering.citations import fold, locate, quotes_of
 from docray.answering.evidence import Evidence, evidence_from, read_evidence

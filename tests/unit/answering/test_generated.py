@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from answer_checks import answered, check_answer, checked_events, events_of
+from answering_library import PRINCIPAL, Library, page_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from answering_library import PRINCIPAL, Library, page_of
 
 from docray.answering import output_gate
 from docray.answering.service import AnswerService
