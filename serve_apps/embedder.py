@@ -1,4 +1,6 @@
-"""The embedder as a deployment: dynamic batching around `models`. Not tokenising, not caching.
+"""The embedder as a deployment around `models`, which batches what waits, questions before passages. Not tokenising, not caching.
+
+(`serve.batch` would wait for more to come, also when idle, and knows one kind of request only.)
 
 Text goes in and float32 vectors come out as bytes: a handle call costs 1.2–5 ms, so the callers coalesce theirs too (`handles`).
 """
@@ -30,15 +32,9 @@ class Embedder:
         """(model id, dimension, longest text in tokens)."""
         return self._embedder.model_id, self._embedder.dimension, self._embedder.max_tokens
 
-    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.002, max_concurrent_batches=2)
-    async def embed_queries(self, requests: list[list[str]]) -> list[bytes]:
-        """Each request's vectors as float32 bytes, row by row."""
-        vectors = await self._embedder.embed_queries([text for texts in requests for text in texts])
-        answers, start = [], 0
-        for texts in requests:
-            answers.append(vectors[start : start + len(texts)].tobytes())
-            start += len(texts)
-        return answers
+    async def embed_queries(self, texts: list[str]) -> bytes:
+        """Vectors as float32 bytes, row by row."""
+        return (await self._embedder.embed_queries(texts)).tobytes()
 
     async def embed_passages(self, texts: list[str]) -> bytes:
         """Vectors as float32 bytes, row by row."""
