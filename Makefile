@@ -75,7 +75,6 @@ test: setup-test
 
 lint: setup-test
 	.venv-test/bin/ruff check .
-	.venv-test/bin/ruff format --check --quiet . || echo "(ruff format would change some files; see CONTRIBUTING.md)"
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
 	.venv-test/bin/python -m pytest -q tests/architecture

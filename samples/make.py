@@ -76,7 +76,7 @@ def write(path: Path, html: str, title: str) -> None:
     more = True
     while more:
         device = writer.begin_page(box)
-        more, _ = story.place(box + (42, 42, -42, -42))
+        more, _ = story.place(pymupdf.Rect(box.x0 + 42, box.y0 + 42, box.x1 - 42, box.y1 - 42))
         story.draw(device)
         writer.end_page()
     writer.close()

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from docray.domain.documents import Chunk, Collection, Document, Failure, Membership, Page, State
 from docray.domain.jobs import Lease, Purge, StoredResponse
-from docray.domain.principals import ApiKey, Principal, Scope, Tenant
+from docray.domain.principals import ApiKey, Principal, Tenant
 from docray.domain.questions import Passage
 from docray.domain.questions import Scope as SearchScope
 
@@ -316,7 +316,9 @@ class JobQueue(Protocol):
         """The stored chunks of the generation, to embed them."""
         ...
 
-    async def record_state(self, lease: Lease, before: State, after: State, *, embedding_model: str | None = None, dimension: int | None = None) -> None:
+    async def record_state(
+        self, lease: Lease, before: State, after: State, *, embedding_model: str | None = None, dimension: int | None = None
+    ) -> None:
         """A compare-and-set of the state under the fence. LostLease when it does not hold."""
         ...
 

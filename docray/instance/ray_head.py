@@ -144,7 +144,11 @@ class RayHead:
         """
         try:
             response = httpx.put(
-                f"{self.dashboard_url}/api/serve/applications/", json=serve_config(port, embedder), headers=self._headers(), timeout=60.0, trust_env=False
+                f"{self.dashboard_url}/api/serve/applications/",
+                json=serve_config(port, embedder),
+                headers=self._headers(),
+                timeout=60.0,
+                trust_env=False,
             )
         except httpx.TransportError:
             return False

@@ -119,7 +119,8 @@ class Scores:
         page_scores = np.bincount(of_page.of_pairs[firsts], page_values, of_page.cells)
         self._places = _Places(records.part, records.n, len(records.parts))
         places, cells = self._places.of_pairs, self._places.cells
-        totals: Floats = (1 - _PAGE_SHARE) * np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
+        of_chunks = np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
+        totals: Floats = ((1 - _PAGE_SHARE) * of_chunks).astype(np.float64)
         self._found = np.flatnonzero(totals)
         record_of = np.zeros(cells, np.int64)  # any record of a chunk tells its page, part and number
         record_of[places] = np.arange(len(places))

@@ -91,7 +91,7 @@ def test_a_killed_part_comes_back_and_the_documents_are_there(own: Running, part
         kill_first(own, part)
         until(lambda: answers_again(client), f"it answers after {part} was killed")
         assert client.call("GET", "/v1/status")["documents"] == before
-        data, word = book(1)
+        data, _ = book(1)
         document_id = client.upload(io.BytesIO(data))["id"]
         until(lambda: client.document(document_id)["state"] == "ready", "a new document is ready")
 

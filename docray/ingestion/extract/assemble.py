@@ -2,8 +2,8 @@
 
 Order, headings and tables are liteparse's where it keeps the authority's words (97 % found again, at most 3 % of its own text left
 over), tears no more rows of figures than the authority's own order does, and the text is not upside down; else the authority's blocks.
-Every word of the authority comes out exactly once. Leaves finding words to the engines, binding layout to them to `alignment`, torn rows to `mending`, text rules
-to `words`.
+Every word of the authority comes out exactly once. Leaves finding words to the engines, binding layout to them to `alignment`, torn rows
+to `mending`, prose drawn into tables to `prose`, text rules to `words`.
 """
 
 import itertools
@@ -16,6 +16,7 @@ from docray.ingestion.extract.alignment import Aligner
 from docray.ingestion.extract.layout import LayoutPage
 from docray.ingestion.extract.mending import mended, torn_rows
 from docray.ingestion.extract.pieces import RawPage
+from docray.ingestion.extract.prose import prose_apart
 from docray.ingestion.extract.rows import rows_of_figures, same_line
 from docray.ingestion.extract.words import Group, Source, page_words, source_words
 
@@ -87,7 +88,7 @@ def _by_layout(source: Source, raw: RawPage, layout: LayoutPage) -> list[Group] 
     if result.bound < _MIN_BOUND * aligner.speaking or result.lost > _MAX_LOST * result.characters or not result.bound:
         return None
     groups = [Group(block.kind, block.level, lines) for block, lines in zip(layout.blocks, result.lines, strict=True)]
-    return _with_rest(source, groups)
+    return _with_rest(source, prose_apart(source.words, groups))
 
 
 def _with_rest(source: Source, groups: list[Group]) -> list[Group]:

@@ -3,10 +3,9 @@
 SELECT docray.prepare_vector_space($1, $2);
 
 -- name: write_vectors
--- Chunks with their vectors, given as one flat array.
+-- Chunks with their vectors as text.
 INSERT INTO docray.chunk_vectors AS v (tenant_id, document_id, generation, n, space, chunk_id, embedding)
-SELECT $1, $2, $3, r.n, $4, r.chunk_id, (($7::real[])[(r.place - 1) * $8::integer + 1 : r.place * $8::integer])::halfvec
-  FROM unnest($5::integer[], $6::uuid[]) WITH ORDINALITY r (n, chunk_id, place)
+SELECT $1, $2, $3, r.n, $4, r.chunk_id, r.embedding::halfvec FROM unnest($5::integer[], $6::uuid[], $7::text[]) r (n, chunk_id, embedding)
 ON CONFLICT (tenant_id, document_id, generation, n, space) DO UPDATE SET chunk_id = excluded.chunk_id, embedding = excluded.embedding
  WHERE v.chunk_id <> excluded.chunk_id OR v.embedding <> excluded.embedding;
 
@@ -54,9 +53,14 @@ SELECT count(*) FROM gone;
 -- Chunks of a generation.
 SELECT count(DISTINCT n) FROM docray.chunk_vectors WHERE tenant_id = $1 AND document_id = $2 AND generation = $3;
 
--- name: size
--- Parts, the last one's key, chunks and pages of the first parts by key, from which the tenant's are estimated.
-SELECT count(*) AS parts, max(part) AS last_part, coalesce(sum(chunks), 0)::bigint AS chunks, coalesce(sum(pages), 0)::bigint AS pages
+-- name: prepare_search
+-- Parts, the last one's key, chunks and pages of the first parts by key, from which the tenant's size is estimated; and settings of this
+-- transaction. The graph is walked as widely as $3 says, and on until enough rows of the tenant are found; sorting what an index can give
+-- in order is avoided; a plan is made once for a connection, not for each search.
+SELECT count(*) AS parts, max(part) AS last_part, coalesce(sum(chunks), 0)::bigint AS chunks, coalesce(sum(pages), 0)::bigint AS pages,
+       set_config('hnsw.ef_search', $3, true), set_config('hnsw.max_scan_tuples', $4, true),
+       set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('enable_sort', 'off', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true)
   FROM (SELECT part, chunks, pages FROM docray.keyword_parts WHERE tenant_id = $1 ORDER BY part LIMIT $2) sample;
 
 -- name: vectors_of_all
@@ -76,23 +80,15 @@ EXISTS (SELECT FROM docray.chunks c
          WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id AND c.generation = d.live_generation AND ({filter}))
 
 -- name: postings
--- The first rows by part of each term, packed, with the term's place from 1; n-grams ($3) only where the tenant has any ($4 tells).
--- Place 0 holds the size instead, as `size` has it, when $6 parts are asked for. `within` is filled with a restriction of the parts.
+-- The first rows by part of each term, packed, with the term's place from 1. `within` is filled with a restriction of the parts.
 SELECT t.place, r.parts, r.sizes, r.postings
-  FROM unnest(CASE WHEN EXISTS (SELECT FROM docray.keyword_postings g WHERE g.tenant_id = $1 AND g.term = $4)
-                   THEN $2::integer[] || $3::integer[] ELSE $2::integer[] END) WITH ORDINALITY t (term, place)
+  FROM unnest($2::integer[]) WITH ORDINALITY t (term, place)
  CROSS JOIN LATERAL (
     SELECT string_agg(int8send(s.part), '') AS parts, string_agg(int4send(octet_length(s.postings)), '') AS sizes,
            string_agg(s.postings, '') AS postings
       FROM (SELECT p.part, p.postings FROM docray.keyword_postings p
-             WHERE p.tenant_id = $1 AND p.term = t.term {within} ORDER BY p.part LIMIT $5) s) r
+             WHERE p.tenant_id = $1 AND p.term = t.term {within} ORDER BY p.part LIMIT $3) s) r
  WHERE r.parts IS NOT NULL
-UNION ALL
-SELECT 0, int8send(z.parts) || int8send(z.last_part) || int8send(z.chunks) || int8send(z.pages), NULL, NULL
-  FROM (SELECT count(*) AS parts, coalesce(max(f.part), 0) AS last_part, coalesce(sum(f.chunks), 0)::bigint AS chunks,
-               coalesce(sum(f.pages), 0)::bigint AS pages
-          FROM (SELECT k.part, k.chunks, k.pages FROM docray.keyword_parts k WHERE k.tenant_id = $1 ORDER BY k.part LIMIT $6) f) z
- WHERE $6 > 0;
 
 -- name: ranked
 -- Chunk ids of (part, chunk number) pairs, with their places among them from 1.
@@ -103,7 +99,7 @@ SELECT k.place, v.chunk_id, NULL::double precision AS score, k.part, k.n
 
 -- name: ranked_and_near
 -- The same with their inner products.
-SELECT k.place, v.chunk_id, -(v.embedding <#> (SELECT $2::real[]::halfvec)) AS score, k.part, k.n
+SELECT k.place, v.chunk_id, -(v.embedding <#> (SELECT $2::text::halfvec)) AS score, k.part, k.n
   FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
   JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
   JOIN docray.chunk_vectors v ON v.tenant_id = $1 AND v.document_id = p.document_id AND v.generation = p.generation AND v.n = k.n
@@ -120,37 +116,37 @@ SELECT $2::bigint + k.place AS place, c.chunk_id, NULL::double precision AS scor
 
 -- name: nearest
 -- Nearest chunks by inner product, all of the tenant's compared: the sum keeps the graph out of use.
-SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding <#> (SELECT $2::real[]::halfvec)) AS score, v.document_id, v.generation, v.n
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding <#> (SELECT $2::text::halfvec)) AS score, v.document_id, v.generation, v.n
   FROM docray.chunk_vectors v
  WHERE v.tenant_id = $1 AND v.space = {space}
- ORDER BY (v.embedding <#> (SELECT $2::real[]::halfvec)) + 0.0 LIMIT $3
+ ORDER BY (v.embedding <#> (SELECT $2::text::halfvec)) + 0.0 LIMIT $3
 
 -- name: nearest_by_graph
 -- Nearest chunks by inner product, as the graph of the space finds them.
-SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension}))) AS score,
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#> (SELECT $2::text::halfvec({dimension}))) AS score,
        v.document_id, v.generation, v.n
   FROM docray.chunk_vectors v
  WHERE v.tenant_id = $1 AND v.space = {space}
- ORDER BY v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension})) LIMIT $3
+ ORDER BY v.embedding::halfvec({dimension}) <#> (SELECT $2::text::halfvec({dimension})) LIMIT $3
 
 -- name: nearest_in_scope
 -- Nearest chunks of live generations in a restricted scope, all of them compared.
-SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding <#> (SELECT $2::real[]::halfvec)) AS score, v.document_id, v.generation, v.n
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding <#> (SELECT $2::text::halfvec)) AS score, v.document_id, v.generation, v.n
   FROM docray.documents d
   JOIN docray.chunk_vectors v ON v.tenant_id = d.tenant_id AND v.document_id = d.id AND v.generation = d.live_generation AND v.space = {space}
   {chunks}
  WHERE d.tenant_id = $1 AND d.deleted_at IS NULL AND ({filter})
- ORDER BY (v.embedding <#> (SELECT $2::real[]::halfvec)) + 0.0 LIMIT $3
+ ORDER BY (v.embedding <#> (SELECT $2::text::halfvec)) + 0.0 LIMIT $3
 
 -- name: nearest_in_scope_by_graph
 -- Nearest chunks in a large restricted scope, as the graph of the space finds them.
-SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension}))) AS score,
+SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#> (SELECT $2::text::halfvec({dimension}))) AS score,
        v.document_id, v.generation, v.n
   FROM docray.chunk_vectors v
  WHERE v.tenant_id = $1 AND v.space = {space}
    AND EXISTS (SELECT FROM docray.documents d {chunks}
                 WHERE d.tenant_id = $1 AND d.id = v.document_id AND d.live_generation = v.generation AND d.deleted_at IS NULL AND ({filter}))
- ORDER BY v.embedding::halfvec({dimension}) <#> (SELECT $2::real[]::halfvec({dimension})) LIMIT $3
+ ORDER BY v.embedding::halfvec({dimension}) <#> (SELECT $2::text::halfvec({dimension})) LIMIT $3
 
 -- name: chunks_join
 -- What brings in the passages that a filter speaks of.
@@ -162,8 +158,3 @@ SELECT near.place, near.chunk_id, near.score, k.part, near.n
   FROM ({nearest}) near
   LEFT JOIN docray.keyword_parts k ON k.tenant_id = $1 AND k.document_id = near.document_id AND k.generation = near.generation
                                   AND near.n BETWEEN k.first_n AND k.last_n
-
--- name: search_the_graph
--- Settings of this transaction for a search of the graph: how wide, and on until enough rows of the tenant are found.
-SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'relaxed_order', true),
-       set_config('hnsw.max_scan_tuples', $2, true), set_config('enable_sort', 'off', true);

@@ -183,3 +183,16 @@ def test_a_page_without_words_has_no_blocks() -> None:
 
     assert found.words == ()
     assert found.blocks == ()
+
+
+def test_a_paragraphs_last_line_that_layout_put_into_the_table_below_goes_back_to_its_sentence() -> None:
+    page = raw(
+        (50, 100, "until the tide"), (50, 112, "turned and nobody was hurt that night."),
+        (50, 140, "Quarter"), (250, 140, "Crossings"), (50, 155, "First"), (250, 155, "268"), (50, 170, "Second"), (250, 170, "402"),
+    )  # fmt: skip
+    prose, rows = "turned and nobody was hurt that night.", (("Quarter", "Crossings"), ("First", "268"), ("Second", "402"))
+
+    found = assemble(page, 1, layout(block(BlockKind.PARAGRAPH, "until the tide"), table((prose,), *rows)))
+
+    assert said(found.page) == ["until the tide turned and nobody was hurt that night.", "Quarter Crossings\nFirst 268\nSecond 402"]
+    assert [each.kind for each in found.page.blocks] == [BlockKind.PARAGRAPH, BlockKind.TABLE]
