@@ -5,14 +5,16 @@ others put in front: so the cost is bounded, however large the corpus.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 import numpy as np
 
 from docray.stores.keyword_scoring import Integers, Records, Scores, Size, TermRows, Worth
-from docray.stores.keyword_terms import GRAMS_PRESENT, Analyser
+from docray.stores.keyword_terms import GRAMS_PRESENT, Analyser, tokens_of
 from docray.stores.postgres import Connection
 from docray.stores.sql import load
 
@@ -24,6 +26,7 @@ _FEWEST_ROWS = 16
 _MOST_TERMS = 128  # of a very long query, the rarest
 _WHOLE_ROWS = 8_192  # of the terms read whole, together
 _FRONT_PARTS = 256  # for which the others are looked up
+_GRAPH_ROWS = 40_000  # of all tenants, that a search of the graph passes at most
 _KEY_RANGE = float(2**63)
 
 
@@ -51,19 +54,32 @@ class _Term:
 
 
 class KeywordSearch:
-    """One search within a transaction."""
+    """One search within a transaction, which it prepares. `with_grams` says of tenants that they have text indexed by n-grams."""
 
-    def __init__(self, connection: Connection, tenant_id: UUID, within: Parts | None) -> None:
+    def __init__(self, connection: Connection, tenant_id: UUID, within: Parts | None, with_grams: MutableMapping[UUID, bool]) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
         self._within = within
+        self._with_grams = with_grams
 
-    async def scores(self, query: str, analyser: Analyser) -> Ranked:
-        """Scores of the chunks that have a term of the query."""
-        looked_up = analyser.query_terms(query)
-        weights = {**looked_up.words, **looked_up.grams}
-        limit = max(_FEWEST_ROWS, min(_SAMPLE_ROWS, _FIRST_ROWS // max(1, len(weights))))
-        found, size = await self._read(list(looked_up.words), list(looked_up.grams), limit)
+    async def prepare(self, graph_width: int) -> Size:
+        """Prepares the transaction for a search without words."""
+        rows = await self._connection.fetch(_SQL["prepare_search"], *self._preparation(graph_width))
+        return self._learn(rows[0]["parts"])
+
+    async def scores(self, query: str, analyser: Analyser, graph_width: int) -> Ranked:
+        """Prepares the transaction and scores the chunks that have a term of the query."""
+        tokens = tokens_of(query)
+        weights = analyser.word_keys(tokens)
+        if self._with_grams.get(self._tenant_id):
+            weights |= analyser.gram_keys(tokens)
+        limit = _first_rows(len(weights))
+        found, size = await self._read_first(list(weights), limit, graph_width)
+        if self._with_grams.get(self._tenant_id):
+            grams = {key: weight for key, weight in analyser.gram_keys(tokens).items() if key not in weights}
+            if grams:
+                found |= await self._read(list(grams), limit)
+                weights |= grams
         terms = [_Term(key, weights[key], rows) for key, rows in found.items()]
         terms = sorted(terms, key=lambda term: term.rows.rows)[:_MOST_TERMS]
         if all(term.rows.covered == 1.0 for term in terms):
@@ -77,47 +93,63 @@ class KeywordSearch:
         rare, common = terms[:whole], terms[whole:]
         again = [term.key for term in rare if term.rows.covered < 1.0]
         if again:
-            read, _ = await self._read(again, [], _WHOLE_ROWS)
+            read = await self._read(again, _WHOLE_ROWS)
             rare = [dataclasses.replace(term, rows=read.get(term.key, term.rows)) for term in rare]
         if not common:
             return _scores(rare, terms, size)
         front = _scores(rare, terms, size).best_parts(_FRONT_PARTS)
-        read, _ = await self._read([term.key for term in common], [], None, within=front)
+        read = await self._read([term.key for term in common], None, within=front)
         none = TermRows.of(None, None, None, limit=None)
         return _scores(rare + [dataclasses.replace(term, rows=read.get(term.key, none)) for term in common], terms, size)
 
-    async def _read(
-        self, words: Sequence[int], grams: Sequence[int], limit: int | None, *, within: Integers | None = None
-    ) -> tuple[dict[int, TermRows], Size]:
-        if within is None and self._within is not None:
-            within = self._within.keys
-        query = _SQL["postings"].replace("{within}", "" if within is None else "AND p.part = ANY ($7::bigint[])")
-        sample = 0 if self._within else SAMPLE_PARTS
-        arguments = [self._tenant_id, words, grams, GRAMS_PRESENT, limit, sample]
-        if within is not None:
-            arguments.append(within.tolist())
-        size = self._within.size if self._within else Size(0, 0)
-        found: dict[int, TermRows] = {}
-        keys = [*words, *grams]
-        for place, parts, sizes, postings in await self._connection.fetch(query, *arguments):
-            if place:
-                found[keys[place - 1]] = TermRows.of(parts, sizes, postings, limit=limit)
-            else:
-                size = _size(parts)
-        return found, size
+    async def _read_first(self, keys: Sequence[int], limit: int, graph_width: int) -> tuple[dict[int, TermRows], Size]:
+        """The first rows of terms, in one round trip with the preparation."""
+        parameters = self._preparation(graph_width)
+        query = f"{_SQL['prepare_search']}\nUNION ALL\n{self._postings(keys, limit, self._restriction(None), parameters)}"
+        rows = await self._connection.fetch(query, *parameters)
+        size = next(self._learn(row["parts"]) for row in rows if not row["place"])
+        return _term_rows(rows, keys, limit), size
+
+    async def _read(self, keys: Sequence[int], limit: int | None, *, within: Integers | None = None) -> dict[int, TermRows]:
+        parameters: list[Any] = [self._tenant_id]
+        query = self._postings(keys, limit, self._restriction(within), parameters)
+        return _term_rows(await self._connection.fetch(query, *parameters), keys, limit)
+
+    def _restriction(self, within: Integers | None) -> Integers | None:
+        return within if within is not None or self._within is None else self._within.keys
+
+    def _preparation(self, graph_width: int) -> list[Any]:
+        return [self._tenant_id, SAMPLE_PARTS, GRAMS_PRESENT, str(graph_width), str(_GRAPH_ROWS)]
+
+    def _postings(self, keys: Sequence[int], limit: int | None, within: Integers | None, parameters: list[Any]) -> str:
+        parameters += [keys, limit]
+        query = _SQL["postings"].replace("{terms}", f"${len(parameters) - 1}").replace("{limit}", f"${len(parameters)}")
+        if within is None:
+            return query.replace("{within}", "")
+        parameters.append(within.tolist())
+        return query.replace("{within}", f"AND p.part = ANY (${len(parameters)}::bigint[])")
+
+    def _learn(self, packed: bytes) -> Size:
+        parts, last_part, chunks, pages, grams = (int(value) for value in np.frombuffer(packed, ">i8"))
+        if grams:
+            self._with_grams[self._tenant_id] = True
+        return self._within.size if self._within else size_of(parts, last_part, chunks, pages)
 
 
-def size_of(parts: int, last_part: int | None, chunks: int, pages: int) -> Size:
+def _first_rows(terms: int) -> int:
+    return max(_FEWEST_ROWS, min(_SAMPLE_ROWS, _FIRST_ROWS // max(1, terms)))
+
+
+def _term_rows(rows: Sequence[asyncpg.Record], keys: Sequence[int], limit: int | None) -> dict[int, TermRows]:
+    return {keys[place - 1]: TermRows.of(parts, sizes, postings, limit=limit) for place, parts, sizes, postings in rows if place}
+
+
+def size_of(parts: int, last_part: int, chunks: int, pages: int) -> Size:
     """The size of a corpus by its first parts."""
     if parts < SAMPLE_PARTS:
         return Size(chunks, pages)
-    covered = ((last_part or 0) + 1) / _KEY_RANGE
+    covered = (last_part + 1) / _KEY_RANGE
     return Size(chunks / covered, pages / covered)
-
-
-def _size(packed: bytes) -> Size:
-    parts, last_part, chunks, pages = (int(value) for value in np.frombuffer(packed, ">i8"))
-    return size_of(parts, last_part, chunks, pages)
 
 
 def _scores(terms: Sequence[_Term], all_terms: Sequence[_Term], size: Size) -> Scores:

@@ -14,8 +14,8 @@ What measured best on XQuAD (nDCG@10 of BM25, 120 passages, 612 questions a lang
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import Stemmer
 
@@ -48,14 +48,6 @@ GRAM_WEIGHT = 0.25
 
 GRAMS_PRESENT = zlib.crc32(b"grams are present") - 2**31
 """A term of every part that was indexed by n-grams: a query looks for n-grams only where this one is found."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryTerms:
-    """What a query looks up: keys with weights. `words` anywhere, `grams` only in a tenant that has text indexed by n-grams."""
-
-    words: dict[int, float]
-    grams: dict[int, float]
 
 
 def key_of(term: str) -> int:
@@ -95,17 +87,14 @@ class Analyser:
             return list(self._stems(tokens))
         return [term for token in tokens for term in (_common(token) or _grams(token))]
 
-    def query_terms(self, query: str) -> QueryTerms:
-        """The terms of a query as keys. A term that stands twice weighs twice."""
-        tokens = tokens_of(query)
-        words: dict[int, float] = {}
-        grams: dict[int, float] = {}
-        for term in self._stems(tokens):
-            words[key_of(term)] = words.get(key_of(term), 0.0) + 1.0
-        for token in tokens:
-            for term in () if _common(token) else _grams(token):
-                grams[key_of(term)] = grams.get(key_of(term), 0.0) + GRAM_WEIGHT
-        return QueryTerms(words, grams)
+    def word_keys(self, tokens: Sequence[str]) -> dict[int, float]:
+        """What a query of these tokens looks up everywhere, as keys with weights. A term that stands twice weighs twice."""
+        return {key_of(term): float(count) for term, count in Counter(self._stems(tokens)).items()}
+
+    def gram_keys(self, tokens: Sequence[str]) -> dict[int, float]:
+        """What it looks up besides, in a tenant that has text indexed by n-grams."""
+        counts = Counter(term for token in tokens if not _common(token) for term in _grams(token))
+        return {key_of(term): count * GRAM_WEIGHT for term, count in counts.items()}
 
     def _stems(self, tokens: Sequence[str]) -> Iterator[str]:
         for token in tokens:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 import numpy as np
+from cachetools import LRUCache
 
 from docray.domain.documents import Chunk
 from docray.domain.ports import Vectors
@@ -21,9 +22,9 @@ from docray.domain.questions import Candidate, Scope
 from docray.stores.filter_sql import compile_filter, needs_chunks
 from docray.stores.keyword_postings import Part, make_part
 from docray.stores.keyword_scoring import Size
-from docray.stores.keyword_search import SAMPLE_PARTS, KeywordSearch, Parts, Ranked, size_of
+from docray.stores.keyword_search import KeywordSearch, Parts, Ranked
 from docray.stores.keyword_terms import Analyser
-from docray.stores.pgvector_statement import Space, Statement, fetch_ranked_in_scope
+from docray.stores.pgvector_statement import Space, Statement, fetch_ranked_in_scope, vector_text
 from docray.stores.postgres import Connection, Database
 from docray.stores.sql import load
 
@@ -33,7 +34,7 @@ _POSTINGS_BATCH = 20_000
 _PURGE_BATCH = 2_000
 _EXACT_CHUNKS = 4_000
 _GRAPH_WIDTH = 100
-_GRAPH_TUPLES = 40_000
+_TENANTS_KNOWN = 10_000
 _NO_PART = -1
 _KNOWN_S = 60.0  # the number of all tenants' vectors is asked for that often
 
@@ -45,6 +46,7 @@ class PgVectorIndex:
         self._database = database
         self._prepared: set[Space] = set()
         self._analyser = Analyser()
+        self._with_grams: LRUCache[UUID, bool] = LRUCache(_TENANTS_KNOWN)
         self._all_vectors = 0
         self._known_until = 0.0
 
@@ -66,11 +68,11 @@ class PgVectorIndex:
         await self._write_keywords(tenant_id, document_id, generation, [chunk for _, chunk in chunks])
         for start in range(0, len(chunks), _WRITE_BATCH):
             batch = chunks[start : start + _WRITE_BATCH]
-            flat = np.asarray(vectors[start : start + _WRITE_BATCH], np.float32).ravel().tolist()
+            written = [vector_text(vector) for vector in vectors[start : start + _WRITE_BATCH]]
             async with self._database.tenant_tx(tenant_id) as connection:
                 await connection.execute(
                     _SQL["write_vectors"], tenant_id, document_id, generation, space.id,
-                    [chunk.n for _, chunk in batch], [chunk_id for chunk_id, _ in batch], flat, space.dimension,
+                    [chunk.n for _, chunk in batch], [chunk_id for chunk_id, _ in batch], written,
                 )  # fmt: skip
 
     async def _write_keywords(self, tenant_id: UUID, document_id: UUID, generation: int, chunks: list[Chunk]) -> None:
@@ -129,13 +131,13 @@ class PgVectorIndex:
             within = None if scope.unrestricted else await _parts_in_scope(connection, tenant_id, scope)
             if within is not None and not len(within.keys):
                 return [], []
-            ranked = None if query is None else await KeywordSearch(connection, tenant_id, within).scores(query, self._analyser)
+            words = KeywordSearch(connection, tenant_id, within, self._with_grams)
+            width = max(_GRAPH_WIDTH, limit)
+            ranked = None if query is None else await words.scores(query, self._analyser, width)
             statement = Statement(tenant_id, limit, scope)
             if vector is not None:
-                known = ranked.size if ranked else within.size if within else await _size(connection, tenant_id)
-                graph = await self._prefers_graph(connection, known)
-                if graph:
-                    await connection.execute(_SQL["search_the_graph"], str(max(_GRAPH_WIDTH, limit)), str(_GRAPH_TUPLES))
+                size = ranked.size if ranked else await words.prepare(width)
+                graph = await self._prefers_graph(connection, size)
                 statement.add_nearest(vector, _space(model_id, len(vector)), graph=graph)
             by_passage = needs_chunks(scope.filter)
             if ranked and not by_passage:
@@ -170,10 +172,6 @@ async def _remove_part(connection: Connection, tenant_id: UUID, part: asyncpg.Re
     return len(part["terms"]) + 1
 
 
-async def _size(connection: Connection, tenant_id: UUID) -> Size:
-    return size_of(*(await connection.fetch(_SQL["size"], tenant_id, SAMPLE_PARTS))[0])
-
-
 async def _parts_in_scope(connection: Connection, tenant_id: UUID, scope: Scope) -> Parts:
     """The parts of documents in scope, of those with a passage in scope where conditions speak of passages."""
     parameters: list[Any] = [tenant_id]
@@ -199,26 +197,24 @@ async def _ranked_in_scope(connection: Connection, tenant_id: UUID, ranked: Rank
 
 
 def _dense(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
-    near = sorted((row for row in rows if row["place"] is None), key=lambda row: (-row["score"], row["chunk_id"].bytes))
+    near = sorted(((-score, chunk_id, part, n) for place, chunk_id, score, part, n in rows if place is None), key=lambda row: row[0])
     keyword: Sequence[float | None] = [None] * len(near)
     if ranked:
-        keyword = ranked.scores.of([_NO_PART if row["part"] is None else row["part"] for row in near], [row["n"] for row in near])
-    return [_candidate(row["chunk_id"], cosine := _cosine(row["score"]), cosine, word) for row, word in zip(near, keyword, strict=True)]
+        keyword = ranked.scores.of([_NO_PART if row[2] is None else row[2] for row in near], [row[3] for row in near])
+    found = []
+    for (negated, chunk_id, _, _), word in zip(near, keyword, strict=True):
+        cosine = max(-1.0, min(1.0, -negated))  # half precision puts the product of two unit vectors up to a thousandth beyond 1
+        found.append(Candidate(chunk_id, cosine, cosine, word))
+    return found
 
 
 def _keyword(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
     if ranked is None:
         return []
-    found = {row["chunk_id"]: row for row in rows if row["place"] is not None}
-    in_order = sorted(found.values(), key=lambda row: row["place"])
-    scores = ranked.scores.of([row["part"] for row in in_order], [row["n"] for row in in_order])
-    return [_candidate(row["chunk_id"], score, _cosine(row["score"]), score) for row, score in zip(in_order, scores, strict=True)]
-
-
-def _candidate(chunk_id: UUID, score: float | None, dense: float | None, keyword: float | None) -> Candidate:
-    return Candidate(chunk_id, score or 0.0, dense=dense, keyword=keyword)
-
-
-def _cosine(product: float | None) -> float | None:
-    """Half precision puts the product of two unit vectors up to a thousandth beyond 1."""
-    return None if product is None else max(-1.0, min(1.0, product))
+    found = sorted(((place, chunk_id, score, part, n) for place, chunk_id, score, part, n in rows if place is not None), key=lambda row: row[0])
+    scores = ranked.scores.of([row[3] for row in found], [row[4] for row in found])
+    candidates: dict[UUID, Candidate] = {}  # a chunk stands twice where two models have embedded it
+    for (_, chunk_id, product, _, _), score in zip(found, scores, strict=True):
+        cosine = None if product is None else max(-1.0, min(1.0, product))
+        candidates[chunk_id] = Candidate(chunk_id, score or 0.0, cosine, score)
+    return list(candidates.values())

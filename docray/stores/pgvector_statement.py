@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import numpy as np
+import orjson
 
 from docray.domain.ports import Vectors
 from docray.domain.questions import Scope
@@ -44,7 +46,7 @@ class Statement:
 
     def add_nearest(self, vector: Vectors, space: Space, *, graph: bool) -> None:
         """The nearest chunks to a vector; to be added before a ranking."""
-        self._parameters += [vector.tolist(), self._limit]
+        self._parameters += [vector_text(vector), self._limit]
         self._space = space
         name = "nearest" if self._scope.unrestricted else "nearest_in_scope"
         query = space.fill(_SQL[f"{name}_by_graph" if graph else name])
@@ -63,6 +65,11 @@ class Statement:
         nearest = _SQL["with_parts"].replace("{nearest}", self._nearest) if self._nearest else ""
         query = "\nUNION ALL\n".join(filter(None, (self._ranked, nearest)))
         return await connection.fetch(query, *self._parameters) if query else []
+
+
+def vector_text(vector: Vectors) -> str:
+    """A vector as PostgreSQL reads it. As an array the driver would look at every number several times."""
+    return orjson.dumps(np.ascontiguousarray(vector, np.float32), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 async def fetch_ranked_in_scope(connection: Connection, tenant_id: UUID, ranking: Ranking, places_before: int, scope: Scope) -> list[asyncpg.Record]:

@@ -54,14 +54,20 @@ SELECT count(*) FROM gone;
 SELECT count(DISTINCT n) FROM docray.chunk_vectors WHERE tenant_id = $1 AND document_id = $2 AND generation = $3;
 
 -- name: prepare_search
--- Parts, the last one's key, chunks and pages of the first parts by key, from which the tenant's size is estimated; and settings of this
--- transaction. The graph is walked as widely as $3 says, and on until enough rows of the tenant are found; sorting what an index can give
--- in order is avoided; a plan is made once for a connection, not for each search.
-SELECT count(*) AS parts, max(part) AS last_part, coalesce(sum(chunks), 0)::bigint AS chunks, coalesce(sum(pages), 0)::bigint AS pages,
-       set_config('hnsw.ef_search', $3, true), set_config('hnsw.max_scan_tuples', $4, true),
-       set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('enable_sort', 'off', true),
-       set_config('plan_cache_mode', 'force_generic_plan', true)
-  FROM (SELECT part, chunks, pages FROM docray.keyword_parts WHERE tenant_id = $1 ORDER BY part LIMIT $2) sample;
+-- Settings of this transaction for a search, and what is known of the tenant: parts, the last one's key, chunks and pages of its first
+-- parts by key, from which its size is estimated, and whether any of its text is indexed by n-grams ($3 is their mark).
+-- The graph is walked as widely as $4 says, and on until enough of the tenant's rows are found; what an index gives in order is not sorted
+-- instead; a plan is made once for a connection, not for each search. The shape is that of `postings`, with place 0.
+SELECT 0::bigint AS place,
+       int8send(count(*)) || int8send(coalesce(max(part), 0)) || int8send(coalesce(sum(chunks), 0)::bigint)
+           || int8send(coalesce(sum(pages), 0)::bigint)
+           || int8send((EXISTS (SELECT FROM docray.keyword_postings g WHERE g.tenant_id = $1 AND g.term = $3))::integer::bigint) AS parts,
+       NULL::bytea AS sizes,
+       convert_to(concat(
+           set_config('hnsw.ef_search', $4, true), set_config('hnsw.max_scan_tuples', $5, true),
+           set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('enable_sort', 'off', true),
+           set_config('plan_cache_mode', 'force_generic_plan', true)), 'UTF8') AS postings
+  FROM (SELECT k.part, k.chunks, k.pages FROM docray.keyword_parts k WHERE k.tenant_id = $1 ORDER BY k.part LIMIT $2) sample
 
 -- name: vectors_of_all
 -- About how many vectors the table holds, of all tenants.
@@ -80,14 +86,14 @@ EXISTS (SELECT FROM docray.chunks c
          WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id AND c.generation = d.live_generation AND ({filter}))
 
 -- name: postings
--- The first rows by part of each term, packed, with the term's place from 1. `within` is filled with a restriction of the parts.
+-- The first rows by part of each term, packed, with the term's place from 1. `within` may restrict the parts.
 SELECT t.place, r.parts, r.sizes, r.postings
-  FROM unnest($2::integer[]) WITH ORDINALITY t (term, place)
+  FROM unnest({terms}::integer[]) WITH ORDINALITY t (term, place)
  CROSS JOIN LATERAL (
     SELECT string_agg(int8send(s.part), '') AS parts, string_agg(int4send(octet_length(s.postings)), '') AS sizes,
            string_agg(s.postings, '') AS postings
       FROM (SELECT p.part, p.postings FROM docray.keyword_postings p
-             WHERE p.tenant_id = $1 AND p.term = t.term {within} ORDER BY p.part LIMIT $3) s) r
+             WHERE p.tenant_id = $1 AND p.term = t.term {within} ORDER BY p.part LIMIT {limit}) s) r
  WHERE r.parts IS NOT NULL
 
 -- name: ranked
