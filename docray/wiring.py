@@ -72,7 +72,11 @@ def build_gateway(settings: Settings, *, embedder: Callable[[], Embedder], gener
         await _opened_embedder(stack, engine)
         database = await _opened_database(stack, settings.database_dsn, settings.database_pool_size)
         parser = await _opened_parser(stack, settings)
-        return _services(settings, database, engine, generator(), parser)
+        model = generator()
+        closer = getattr(model, "close", None)
+        if closer is not None:
+            stack.push_async_callback(closer)
+        return _services(settings, database, engine, model, parser)
 
     return create_app(services, settings=settings, on_stop=[stack.aclose])
 

@@ -72,22 +72,33 @@ class Records:
     """The records of several terms in one: a column for each field, in the order of the terms, their rows and chunks."""
 
     def __init__(self, terms: Sequence[TermRows]) -> None:
-        joined = np.frombuffer(b"".join(term.records for term in terms), "<u8")
-        sizes = np.concatenate([term.sizes for term in terms]) if terms else np.empty(0, np.int64)
-        keys = np.concatenate([term.parts for term in terms]) if terms else np.empty(0, np.int64)
+        joined = np.frombuffer(b"".join([term.records for term in terms]), "<u8")
+        self.sizes: Integers = np.concatenate([term.sizes for term in terms]) if terms else np.empty(0, np.int64)
+        self.ends: Integers = np.cumsum(self.sizes)  # of rows
         self.terms = np.array([term.count for term in terms], np.int64)
-        self.parts, part_of_row = np.unique(keys, return_inverse=True)
-        self.part = np.repeat(part_of_row, sizes)
+        self.parts, self.part_of_row = np.unique(np.concatenate([term.parts for term in terms]) if terms else self.sizes, return_inverse=True)
         self.n = (joined & np.uint64(0xFFFFFFFF)).view(np.int64)
         self.page = ((joined >> np.uint64(32)) & np.uint64(0xFFFF)).view(np.int64)
         self.weight = ((joined >> np.uint64(48)) & np.uint64(0xFF)).view(np.int64)
         self.page_weight = (joined >> np.uint64(56)).view(np.int64)
-        self.firsts = _firsts(sizes, self.page)
+        self.firsts = self._firsts()
+
+    def _firsts(self) -> Integers:
+        """The first record of each page in each row; the others tell the same of their page."""
+        first = np.ones(len(self.page), np.bool_)
+        np.not_equal(self.page[1:], self.page[:-1], out=first[1:])
+        starts = self.ends[:-1]
+        first[starts[starts < len(first)]] = True
+        return np.flatnonzero(first)
 
     def frequencies(self, covered: Floats) -> tuple[Floats, Floats]:
         """In how many chunks and pages each term stands, given the share that was read of it."""
-        terms = np.repeat(np.arange(len(self.terms)), self.terms)
-        return self.terms / covered, np.bincount(terms[self.firsts], minlength=len(self.terms)) / covered
+        pages = np.diff(np.searchsorted(self.firsts, np.cumsum(self.terms)), prepend=0)
+        return self.terms / covered, pages / covered
+
+    def part_of(self, records: Integers) -> Integers:
+        """Positions of the parts that some records are of."""
+        return self.part_of_row[np.searchsorted(self.ends, records, side="right")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +124,19 @@ class Scores:
     """The score of every chunk that has at least one of the terms."""
 
     def __init__(self, records: Records, worth: Worth) -> None:
-        firsts = np.flatnonzero(records.firsts)
-        of_page = _Places(records.part, records.page, len(records.parts))
-        page_values = records.page_weight[firsts] * np.repeat(worth.pages, records.terms)[firsts]
-        page_scores = np.bincount(of_page.of_pairs[firsts], page_values, of_page.cells)
-        self._places = _Places(records.part, records.n, len(records.parts))
-        places, cells = self._places.of_pairs, self._places.cells
-        of_chunks = np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
-        totals: Floats = ((1 - _PAGE_SHARE) * of_chunks).astype(np.float64)
+        of_page = _Places(records, records.page)
+        page_values = records.page_weight[records.firsts] * np.repeat(worth.pages, records.terms)[records.firsts]
+        page_scores = np.bincount(of_page.of_records[records.firsts], page_values, of_page.cells)
+        self._places = _Places(records, records.n)
+        places, cells = self._places.of_records, self._places.cells
+        totals = np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
         self._found = np.flatnonzero(totals)
-        record_of = np.zeros(cells, np.int64)  # any record of a chunk tells its page, part and number
-        record_of[places] = np.arange(len(places))
-        self._record_of = record_of
-        totals[self._found] += _PAGE_SHARE * page_scores[of_page.of_pairs[record_of[self._found]]]
-        self._totals: Floats = np.multiply(totals, LARGEST_WEIGHT / 255)
+        self._record_of = np.zeros(cells, np.int64)  # any record of a chunk tells its page, part and number
+        self._record_of[places] = np.arange(len(places))
+        pages = of_page.of_records[self._record_of[self._found]]
+        both = (1 - _PAGE_SHARE) * totals[self._found] + _PAGE_SHARE * page_scores[pages]
+        self._totals: Floats = np.zeros(cells)
+        self._totals[self._found] = both * (LARGEST_WEIGHT / 255)
         self._records = records
 
     def best(self, limit: int, start: int = 0) -> Ranking:
@@ -139,7 +149,7 @@ class Scores:
             candidates, totals = candidates[chosen], totals[chosen]
         order = np.argsort(-totals, kind="stable")[start:end]
         record = self._record_of[candidates[order]]
-        return Ranking(self._records.parts[self._records.part[record]], self._records.n[record], totals[order])
+        return Ranking(self._records.parts[self._records.part_of(record)], self._records.n[record], totals[order])
 
     def of(self, parts: Sequence[int], ns: Sequence[int]) -> list[float | None]:
         """The scores of some chunks; None of those that have none of the terms."""
@@ -155,7 +165,7 @@ class Scores:
     def best_parts(self, limit: int) -> Integers:
         """The parts with the best chunks, by key."""
         best = np.zeros(len(self._records.parts))
-        np.maximum.at(best, self._records.part[self._record_of[self._found]], self._totals[self._found])
+        np.maximum.at(best, self._records.part_of(self._record_of[self._found]), self._totals[self._found])
         chosen: Integers = self._records.parts[np.sort(np.argsort(-best, kind="stable")[:limit])]
         return chosen
 
@@ -163,15 +173,17 @@ class Scores:
 class _Places:
     """Numbers (part, number) pairs within as few cells as can be, growing with part and number."""
 
-    def __init__(self, parts: Integers, numbers: Integers, part_count: int) -> None:
-        self._largest = np.full(part_count, -1, np.int64)
-        np.maximum.at(self._largest, parts, numbers)
+    def __init__(self, records: Records, numbers: Integers) -> None:
+        """`numbers` are chunks or pages of the records: they grow within a row, so that its last one is its largest."""
+        self._largest = np.full(len(records.parts), -1, np.int64)
+        filled = records.sizes > 0
+        np.maximum.at(self._largest, records.part_of_row[filled], numbers[records.ends[filled] - 1])
         self._offsets = np.cumsum(self._largest + 1) - (self._largest + 1)
-        self.of_pairs: Integers = self._offsets[parts] + numbers
-        self.cells = int(self._offsets[-1] + self._largest[-1] + 1) if part_count else 0
+        self.of_records: Integers = np.repeat(self._offsets[records.part_of_row], records.sizes) + numbers
+        self.cells = int(self._offsets[-1] + self._largest[-1] + 1) if len(records.parts) else 0
         self._compact: Integers | None = None
         if self.cells > _DENSE_CELLS:
-            self._compact, self.of_pairs = np.unique(self.of_pairs, return_inverse=True)
+            self._compact, self.of_records = np.unique(self.of_records, return_inverse=True)
             self.cells = len(self._compact)
 
     def find(self, parts: Integers, numbers: Integers) -> Integers:
@@ -187,12 +199,3 @@ def _idf(among: Floats, total: float) -> Floats:
     total = max(total, float(among.max(initial=0.0)))
     value: Floats = np.log1p((total - among + 0.5) / (among + 0.5))
     return value
-
-
-def _firsts(sizes: Integers, pages: Integers) -> npt.NDArray[np.bool_]:
-    """Marks the first record of each page in each row; the others tell the same of their page."""
-    firsts = np.ones(len(pages), np.bool_)
-    firsts[1:] = pages[1:] != pages[:-1]
-    starts = np.cumsum(sizes)[:-1]
-    firsts[starts[starts < len(firsts)]] = True
-    return firsts
