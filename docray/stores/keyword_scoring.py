@@ -130,7 +130,7 @@ class Scores:
         self._places = _Places(records, records.n)
         places, cells = self._places.of_records, self._places.cells
         totals = np.bincount(places, records.weight * np.repeat(worth.chunks, records.terms), cells)
-        self._found = np.flatnonzero(totals)
+        self._found = np.flatnonzero(totals > 0.0)
         self._record_of = np.zeros(cells, np.int64)  # any record of a chunk tells its page, part and number
         self._record_of[places] = np.arange(len(places))
         pages = of_page.of_records[self._record_of[self._found]]

@@ -17,6 +17,7 @@ _AWAY = (
     asyncpg.LockNotAvailableError,
     asyncpg.TransactionRollbackError,  # deadlock
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # the driver's state when the server goes away between two messages
 )
 _UNSTORABLE = (
     asyncpg.CharacterNotInRepertoireError,  # NUL in text
@@ -38,7 +39,7 @@ def translated(error: Exception) -> DocrayError | None:
         return InvalidField("The text has characters that cannot be stored: NUL or half of a surrogate pair. Remove them.")
     if isinstance(error, _AWAY) or (isinstance(error, asyncpg.InterfaceError) and _CLOSED.search(str(error))):
         return Unavailable(retry_after_s=RETRY_AFTER_S)
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         return DocrayError()
     return None
 
