@@ -30,7 +30,6 @@ from docray.settings import Settings
 from docray.stores.catalogue_lint import refuse
 from docray.stores.filesystem_blobs import FilesystemBlobs
 from docray.stores.health_checks import BlobHealth, DatabaseHealth
-from docray.stores.migrate import migrate
 from docray.stores.pgvector_index import PgVectorIndex
 from docray.stores.postgres import Database
 from docray.stores.postgres_catalog import PostgresCatalog
@@ -143,6 +142,8 @@ def prepare_database(settings: Settings, *, admin_dsn: str, app_dsn: str, secret
 
 
 async def _prepared_database(settings: Settings, admin_dsn: str, app_dsn: str, secrets: SecretBox) -> str:
+    from docray.stores.migrate import migrate  # alembic takes a second to import; only the supervisor needs it
+
     await migrate(admin_dsn)
     async with contextlib.AsyncExitStack() as stack:
         database = await _opened_database(stack, SecretStr(app_dsn), 1)
