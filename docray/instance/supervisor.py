@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -132,6 +133,7 @@ class Supervisor:
         return given.get_secret_value()
 
     def _start_ray(self) -> None:
+        forget_old_sessions(self._files.run / "ray")
         self._head = RayHead(self._files, RayPorts.choose(), num_cpus=max(2, os.cpu_count() or 2), environment=self._environment)
         self._ray = Child("ray", self._head.command(), log=self._files.logs / "ray.log", environment=self._head.environment(), cwd=project_root())
         self._ray.start()
@@ -211,6 +213,13 @@ class Supervisor:
 
     def _note_children(self) -> None:
         record(self._files, self._children())
+
+
+def forget_old_sessions(folder: Path) -> None:
+    """Ray keeps the logs of every start; the last one's stay, for whoever looks into why it ended."""
+    sessions = sorted(each for each in folder.glob("session_2*") if each.is_dir())
+    for session in sessions[:-1]:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def main() -> int:

@@ -50,6 +50,11 @@ class TermRows:
         """How many records were read."""
         return len(self.records) // RECORD_BYTES
 
+    @property
+    def frequency(self) -> float:
+        """In how many chunks the term stands, estimated where not all rows were read."""
+        return self.count / self.covered
+
 
 @dataclass(frozen=True, slots=True)
 class Size:

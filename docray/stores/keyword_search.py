@@ -24,6 +24,7 @@ SAMPLE_PARTS = 512  # for the size of the corpus
 _FIRST_ROWS = 16_384  # of all terms at first: a very long query reads fewer rows of each
 _FEWEST_ROWS = 16
 _MOST_TERMS = 128  # of a very long query, the rarest
+_MOST_RECORDS = 60_000  # of the terms that count
 _WHOLE_ROWS = 8_192  # of the terms read whole, together
 _FRONT_PARTS = 256  # for which the others are looked up
 _GRAPH_ROWS = 40_000  # of all tenants, that a search of the graph passes at most
@@ -80,8 +81,7 @@ class KeywordSearch:
             if grams:
                 found |= await self._read(list(grams), limit)
                 weights |= grams
-        terms = [_Term(key, weights[key], rows) for key, rows in found.items()]
-        terms = sorted(terms, key=lambda term: term.rows.rows)[:_MOST_TERMS]
+        terms = _rarest([_Term(key, weights[key], rows) for key, rows in found.items()])
         if all(term.rows.covered == 1.0 for term in terms):
             return Ranked(_scores(terms, terms, size), size)
         return Ranked(await self._scores_of_common(terms, size), size)
@@ -134,6 +134,13 @@ class KeywordSearch:
         if grams:
             self._with_grams[self._tenant_id] = True
         return self._within.size if self._within else size_of(parts, last_part, chunks, pages)
+
+
+def _rarest(terms: list[_Term]) -> list[_Term]:
+    """Terms by falling rarity, without the commonest of a query that has too many: those tell the least."""
+    terms = sorted(terms, key=lambda term: (term.rows.frequency, term.key))[:_MOST_TERMS]
+    records = np.cumsum([term.rows.count for term in terms])
+    return terms[: max(1, int(np.searchsorted(records, _MOST_RECORDS, side="right")))]
 
 
 def _first_rows(terms: int) -> int:
