@@ -65,7 +65,7 @@ async def run(process: ParserProcess, job: str, path: Path, time_s: float = 30.0
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for a condition that another process brings about."""
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - nothing in this process could set an event
+        while not condition():
             await asyncio.sleep(0.01)
 
 
