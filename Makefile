@@ -35,23 +35,26 @@ $(UV):
 setup: .venv/.docray
 setup-test: .venv-test/.docray
 
-# A virtual environment that holds exactly what its lock names, and docray itself from this checkout.
+# A virtual environment that holds exactly what its lock names, and docray itself from this checkout. Compiled at once: where
+# PYTHONDONTWRITEBYTECODE is set, each of a dozen processes would else compile everything at each start.
 .venv/.docray: requirements/laptop.lock pyproject.toml | $(UV)
 	echo "Setting up .venv (about 1.3 GB, once) …"
 	test -x .venv/bin/python || $(PYTHON) -m venv --without-pip .venv
-	$(UV) pip sync --quiet --python .venv/bin/python --require-hashes requirements/laptop.lock
+	$(UV) pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements/laptop.lock
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
+	.venv/bin/python -m compileall -q docray serve_apps models
 	touch $@
 
 .venv-test/.docray: requirements/test.lock pyproject.toml | $(UV)
 	echo "Setting up .venv-test (with torch, once) …"
 	test -x .venv-test/bin/python || $(PYTHON) -m venv --without-pip .venv-test
 	if [ -n "$(TORCH_INDEX)" ]; then
-		$(UV) pip sync --quiet --python .venv-test/bin/python --index "$(TORCH_INDEX)" --index-strategy unsafe-best-match --no-verify-hashes requirements/test.lock
+		$(UV) pip sync --quiet --compile-bytecode --python .venv-test/bin/python --index "$(TORCH_INDEX)" --index-strategy unsafe-best-match --no-verify-hashes requirements/test.lock
 	else
-		$(UV) pip sync --quiet --python .venv-test/bin/python --require-hashes requirements/test.lock
+		$(UV) pip sync --quiet --compile-bytecode --python .venv-test/bin/python --require-hashes requirements/test.lock
 	fi
 	$(UV) pip install --quiet --python .venv-test/bin/python --no-deps --editable .
+	.venv-test/bin/python -m compileall -q docray serve_apps models
 	touch $@
 
 run: setup
