@@ -19,16 +19,22 @@ from docray.stores.postgres import Connection
 from docray.stores.sql import load
 
 _SQL = load("index")
-_SAMPLE_ROWS = 512  # of each term at first
 SAMPLE_PARTS = 512  # for the size of the corpus
-_FIRST_ROWS = 16_384  # of all terms at first: a very long query reads fewer rows of each
-_FEWEST_ROWS = 16
-_MOST_TERMS = 128  # of a very long query, the rarest
-_MOST_RECORDS = 60_000  # of the terms that count
-_WHOLE_ROWS = 8_192  # of the terms read whole, together
-_FRONT_PARTS = 256  # for which the others are looked up
 _GRAPH_ROWS = 40_000  # of all tenants, that a search of the graph passes at most
 _KEY_RANGE = float(2**63)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a search reads. The defaults keep it under some ten thousand rows and under a few milliseconds."""
+
+    sample_rows: int = 512  # of each term at first
+    first_rows: int = 16_384  # of all terms at first: a very long query reads fewer rows of each
+    fewest_rows: int = 16
+    terms: int = 128  # of a very long query, the rarest
+    records: int = 60_000  # of the terms that count
+    whole_rows: int = 8_192  # of the terms read whole, together
+    front_parts: int = 256  # for which the others are looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,20 @@ class _Term:
     rows: TermRows
 
 
+_DEFAULT = Limits()
+
+
 class KeywordSearch:
     """One search within a transaction, which it prepares. `with_grams` says of tenants that they have text indexed by n-grams."""
 
-    def __init__(self, connection: Connection, tenant_id: UUID, within: Parts | None, with_grams: MutableMapping[UUID, bool]) -> None:
+    def __init__(
+        self, connection: Connection, tenant_id: UUID, within: Parts | None, with_grams: MutableMapping[UUID, bool], limits: Limits = _DEFAULT
+    ) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
         self._within = within
         self._with_grams = with_grams
+        self._limits = limits
 
     async def prepare(self, graph_width: int) -> Size:
         """Prepares the transaction for a search without words."""
@@ -74,30 +86,39 @@ class KeywordSearch:
         weights = analyser.word_keys(tokens)
         if self._with_grams.get(self._tenant_id):
             weights |= analyser.gram_keys(tokens)
-        limit = _first_rows(len(weights))
+        limit = self._first_rows(len(weights))
         found, size = await self._read_first(list(weights), limit, graph_width)
         if self._with_grams.get(self._tenant_id):
             grams = {key: weight for key, weight in analyser.gram_keys(tokens).items() if key not in weights}
             if grams:
                 found |= await self._read(list(grams), limit)
                 weights |= grams
-        terms = _rarest([_Term(key, weights[key], rows) for key, rows in found.items()])
+        terms = self._rarest([_Term(key, weights[key], rows) for key, rows in found.items()])
         if all(term.rows.covered == 1.0 for term in terms):
             return Ranked(_scores(terms, terms, size), size)
         return Ranked(await self._scores_of_common(terms, size), size)
 
+    def _first_rows(self, terms: int) -> int:
+        return max(self._limits.fewest_rows, min(self._limits.sample_rows, self._limits.first_rows // max(1, terms)))
+
+    def _rarest(self, terms: list[_Term]) -> list[_Term]:
+        """Terms by falling rarity, without the commonest of a query that has too many: those tell the least."""
+        terms = sorted(terms, key=lambda term: (term.rows.frequency, term.key))[: self._limits.terms]
+        records = np.cumsum([term.rows.count for term in terms])
+        return terms[: max(1, int(np.searchsorted(records, self._limits.records, side="right")))]
+
     async def _scores_of_common(self, terms: list[_Term], size: Size) -> Scores:
         """Scores where not every term was read whole; terms come the rarest first."""
         rows = np.cumsum([term.rows.rows for term in terms])
-        whole = max(1, int(np.searchsorted(rows, _WHOLE_ROWS, side="right")))
+        whole = max(1, int(np.searchsorted(rows, self._limits.whole_rows, side="right")))
         rare, common = terms[:whole], terms[whole:]
         again = [term.key for term in rare if term.rows.covered < 1.0]
         if again:
-            read = await self._read(again, _WHOLE_ROWS)
+            read = await self._read(again, self._limits.whole_rows)
             rare = [dataclasses.replace(term, rows=read.get(term.key, term.rows)) for term in rare]
         if not common:
             return _scores(rare, terms, size)
-        front = _scores(rare, terms, size).best_parts(_FRONT_PARTS)
+        front = _scores(rare, terms, size).best_parts(self._limits.front_parts)
         read = await self._read([term.key for term in common], None, within=front)
         none = TermRows.of(None, None, None, limit=None)
         return _scores(rare + [dataclasses.replace(term, rows=read.get(term.key, none)) for term in common], terms, size)
@@ -134,17 +155,6 @@ class KeywordSearch:
         if grams:
             self._with_grams[self._tenant_id] = True
         return self._within.size if self._within else size_of(parts, last_part, chunks, pages)
-
-
-def _rarest(terms: list[_Term]) -> list[_Term]:
-    """Terms by falling rarity, without the commonest of a query that has too many: those tell the least."""
-    terms = sorted(terms, key=lambda term: (term.rows.frequency, term.key))[:_MOST_TERMS]
-    records = np.cumsum([term.rows.count for term in terms])
-    return terms[: max(1, int(np.searchsorted(records, _MOST_RECORDS, side="right")))]
-
-
-def _first_rows(terms: int) -> int:
-    return max(_FEWEST_ROWS, min(_SAMPLE_ROWS, _FIRST_ROWS // max(1, terms)))
 
 
 def _term_rows(rows: Sequence[asyncpg.Record], keys: Sequence[int], limit: int | None) -> dict[int, TermRows]:

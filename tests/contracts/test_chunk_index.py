@@ -11,6 +11,8 @@ from catalog_factories import add_ready, chunks_of, some_pages
 from docray.domain.documents import Chunk, PageBoxes, PageSpan
 from docray.domain.ids import chunk_id, new_id
 from docray.domain.questions import AllOf, Condition, Operator, Scope
+from docray.stores.keyword_search import KeywordSearch, Limits
+from docray.stores.keyword_terms import Analyser
 from docray.stores.pgvector_index import PgVectorIndex
 
 ALL = Scope()
@@ -203,6 +205,53 @@ async def test_concurrent_writers_of_one_tenant_do_not_hinder_each_other(index):
     assert len(await index.search_keyword(tenant, "zinc", 500, ALL)) == 120
     await asyncio.gather(*(index.purge(tenant, document, None) for document, _ in added))
     assert await index.search_keyword(tenant, "zinc", 500, ALL) == []
+
+
+async def test_a_large_tenant_is_searched_by_the_graph_and_misses_next_to_nothing(index, searching, superuser):
+    tenant, other, vectors = new_id(), new_id(), directions(3600)
+    _, ids = await add(index, tenant, ["zinc"] * 3600, vectors=vectors)
+    await add(index, other, ["zinc"] * 400, vectors=directions(400, seed=2))
+    await superuser.execute("ANALYZE docray.chunk_vectors")
+    found, questions = 0, directions(50, seed=3)
+    for question in questions:
+        nearest = {ids[place] for place in np.argsort(-(vectors @ question))[:10]}
+        found += len(nearest & {candidate.chunk_id for candidate in await searching.search_dense(tenant, question, 10, ALL, MODEL)})
+    assert found >= 0.95 * 10 * len(questions)
+    few = await searching.search_dense(other, questions[0], 10, ALL, MODEL)
+    exact = np.sort(directions(400, seed=2) @ questions[0])[::-1][:10]
+    assert [candidate.score for candidate in few] == pytest.approx(exact.tolist(), abs=2e-3)
+
+
+async def test_words_that_stand_nearly_everywhere_count_for_the_documents_that_rare_ones_find(index, searching):
+    tenant, documents = new_id(), []
+    for n in range(560):
+        texts = [f"The zinc report of the town and of number{n} is the report."]
+        documents.append(await add(index, tenant, texts, vectors=directions(1)))
+    best = await searching.search_keyword(tenant, "the zinc report of number77", 5, ALL)
+    assert best[0].chunk_id == documents[77][1][0]
+    everywhere = await searching.search_keyword(tenant, "zinc", 1000, ALL)
+    assert len({candidate.chunk_id for candidate in everywhere}) == 560
+    (alone,) = await searching.search_keyword(tenant, "number77", 5, ALL)
+    assert best[0].score > alone.score
+
+
+async def test_reading_little_of_common_words_changes_next_to_nothing(index, database):
+    tenant = new_id()
+    for n in range(150):
+        rare = f"zinc{n % 10}" if n % 3 == 0 else "tin"
+        await add(index, tenant, [f"The {rare} report of the town and the harvest of the year." + " The harvest." * (n % 7)], vectors=directions(1))
+
+    async def best(query: str, limits: Limits) -> list[tuple[int, int]]:
+        async with database.tenant_tx(tenant) as connection:
+            ranked = await KeywordSearch(connection, tenant, None, {}, limits).scores(query, Analyser(), 10)
+            ranking = ranked.scores.best(5)
+            return list(zip(ranking.parts.tolist(), ranking.ns.tolist(), strict=True))
+
+    little = Limits(sample_rows=24, whole_rows=30, front_parts=5)
+    for query in ("zinc3 harvest reports", "zinc3 and zinc6 in the town", "zinc9"):
+        assert await best(query, little) == await best(query, Limits())
+    assert len(await best("harvest reports of the town", little)) == 5
+    assert len(await best("harvest reports of the town", Limits(records=1))) == 5
 
 
 # --- scopes: they need documents ---------------------------------------------------------------------------------------

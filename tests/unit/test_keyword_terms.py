@@ -95,9 +95,9 @@ def term_rows(part: int, *records: tuple[int, int, int, int]) -> TermRows:
     return TermRows(np.array([part]), np.array([len(records)]), np.array(list(records), RECORD).tobytes())
 
 
-def scores_of(terms: list[TermRows], size: Size = Size(100, 50)) -> Scores:
+def scores_of(terms: list[TermRows]) -> Scores:
     records = Records(terms)
-    return Scores(records, Worth.of(records, [term.covered for term in terms], [1.0] * len(terms), size))
+    return Scores(records, Worth.of(records, [term.covered for term in terms], [1.0] * len(terms), Size(100, 50)))
 
 
 def test_rare_terms_count_more_and_ties_keep_their_order():

@@ -37,12 +37,14 @@ def test_what_is_written_is_what_is_meant(written, meant):
 @pytest.mark.parametrize(
     ("written", "param"),
     [
-        ([], "filter"), ("x", "filter"), ({"colour": 1}, "filter.colour"), ({"metadata.": 1}, "filter.metadata."), ({"metadata": 1}, "filter.metadata"),
+        ([], "filter"), ("x", "filter"), ({"colour": 1}, "filter.colour"), ({"metadata.": 1}, "filter.metadata."),
+        ({"metadata": 1}, "filter.metadata"),
         ({"page": {"near": 3}}, "filter.page.near"), ({"metadata.year": {"near": 3}}, "filter.metadata.year.near"), ({"page": {}}, "filter.page"),
         ({"or": 3}, "filter.or"), ({"and": []}, "filter.and"), ({"and": [{"page": 1}, 3]}, "filter.and.1"), ({"not": 3}, "filter.not"),
         ({"or": [{"not": {"colour": 1}}]}, "filter.or.0.not.colour"), ({"page": "3"}, "filter.page"), ({"page": True}, "filter.page"),
         ({"page": {"in": 3}}, "filter.page.in"), ({"page": {"in": [1, 2.5]}}, "filter.page.in"), ({"title": {"gt": 3}}, "filter.title.gt"),
-        ({"metadata.x": {"gt": None}}, "filter.metadata.x.gt"), ({"metadata.x": [1]}, "filter.metadata.x"), ({"metadata.x": {"eq": {}}}, "filter.metadata.x.eq"),
+        ({"metadata.x": {"gt": None}}, "filter.metadata.x.gt"), ({"metadata.x": [1]}, "filter.metadata.x"),
+        ({"metadata.x": {"eq": {}}}, "filter.metadata.x.eq"),
         ({"metadata.x": {"exists": "yes"}}, "filter.metadata.x.exists"), ({"created_at": "yesterday"}, "filter.created_at"),
         ({"created_at": {"lt": 5}}, "filter.created_at.lt"), ({"created_at": "0001-01-01T00:00:00+10:00"}, "filter.created_at"),
         ({"metadata.x": {"in": list(range(1001))}}, "filter.metadata.x.in"),
@@ -79,8 +81,9 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["and", "or", "not", "page", "title", "created_at", "metadata.x", "odd"]), json_values, max_size=3))
 def test_any_json_is_a_filter_or_a_named_mistake(written):
+    mistake: InvalidField | None = None
     try:
         parse_filter(written)
     except InvalidField as error:
-        assert error.param is not None
-        assert error.param.startswith("filter")
+        mistake = error
+    assert mistake is None or (mistake.param or "").startswith("filter")
