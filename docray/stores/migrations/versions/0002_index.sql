@@ -49,18 +49,19 @@ CALL docray.isolate_tenants('docray.keyword_postings');
 
 -- Makes the graph of an embedding space when its first vectors come. Indexes are per space: those of two models never mix.
 CREATE FUNCTION docray.prepare_vector_space(p_space integer, p_dimension integer) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, docray, public, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    name text := format('chunk_vectors_space_%s', p_space);
+    name       text := format('chunk_vectors_space_%s', p_space);
+    of_vectors text := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector');
 BEGIN
     IF to_regclass('docray.' || name) IS NOT NULL THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('docray.prepare_vector_space'));
     EXECUTE format(
-        'CREATE INDEX IF NOT EXISTS %I ON docray.chunk_vectors USING hnsw ((embedding::halfvec(%s)) halfvec_ip_ops) WHERE space = %s',
-        name, p_dimension, p_space);
+        'CREATE INDEX IF NOT EXISTS %1$I ON docray.chunk_vectors USING hnsw ((embedding::%2$I.halfvec(%3$s)) %2$I.halfvec_ip_ops) WHERE space = %4$s',
+        name, of_vectors, p_dimension, p_space);
 END
 $$;
 REVOKE ALL ON FUNCTION docray.prepare_vector_space(integer, integer) FROM PUBLIC;
