@@ -44,7 +44,7 @@ def single(candidates: Sequence[Candidate]) -> list[Fused]:
 
 def fuse(dense: Sequence[Candidate], keyword: Sequence[Candidate], share: float = DENSE_SHARE) -> list[Fused]:
     """Both legs' passages, best first. Scores lie in [0, 1]; what a leg does not know of a passage counts as its least."""
-    best_dense = max((candidate.dense or -1.0 for candidate in (*dense, *keyword)), default=-1.0) + 1.0
+    best_dense = max((candidate.dense for candidate in (*dense, *keyword) if candidate.dense is not None), default=-1.0) + 1.0
     best_keyword = max((candidate.keyword or 0.0 for candidate in (*dense, *keyword)), default=0.0)
     fused: dict[UUID, Fused] = {}
     for candidate in (*dense, *keyword):
