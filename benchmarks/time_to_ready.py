@@ -18,7 +18,7 @@ from docray.ingestion.extract.limits import ParserLimits
 from docray.ingestion.sandbox.client import Parser
 from models.embedding import EmbeddingSpec, build_engine
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 def excerpt(folder: Path, number: int) -> Path:
