@@ -343,6 +343,10 @@ class JobQueue(Protocol):
         """The next purge that is due: never while an ingest lease of that generation still runs."""
         ...
 
+    async def hold_purge(self, purge: Purge, lease_s: float) -> None:
+        """Extends the lease of a purge. LostLease when another purger holds the order by now, or it was given again meanwhile."""
+        ...
+
     async def finish_purge(self, purge: Purge) -> None:
         """Rows of pages and chunks go, and of the whole document with its last generation; then the order itself, under its fence."""
         ...

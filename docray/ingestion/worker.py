@@ -7,7 +7,7 @@ effect is recorded under the lease's fence, so two workers with one job, a kille
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +16,9 @@ import structlog
 
 from docray.domain.catalog import JobQueue
 from docray.domain.documents import Chunk, Extraction, Failure, FailureCode, Page, Stage, State
-from docray.domain.errors import DocrayError, ExtractionFailed, LostLease, NotFound
+from docray.domain.errors import DocrayError, ExtractionFailed, LostLease, NotFound, Unavailable
 from docray.domain.ids import chunk_id
-from docray.domain.jobs import RETRY_DELAYS_S, Lease
+from docray.domain.jobs import RETRY_DELAYS_S, Lease, Purge
 from docray.domain.ports import BlobStore, ChunkIndex, Embedder, Vectors
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ class IngestWorker:
             return False
         started = time.monotonic()
         try:
-            async with self._kept_alive(lease):
+            async with self._kept_alive(lambda: self._queue.heartbeat(lease, self._times.lease_s), **_ids(lease)):
                 await self.process(lease)
         except asyncio.CancelledError:
             await asyncio.shield(self._let_go(lease))
@@ -132,11 +132,17 @@ class IngestWorker:
             chunks = await self._parse(lease)
         else:
             chunks = await self._queue.chunks(lease)
-        if lease.state is not State.INDEXED:
+        if lease.state is not State.INDEXED or not await self._is_indexed(lease, chunks):
             before = State.PARSED if lease.state is State.QUEUED else lease.state
             vectors = await self._embed(lease, chunks, before)
-            await self._write_index(lease, chunks, vectors)
+            await self._write_index(lease, chunks, vectors, before)
+        if not await self._is_indexed(lease, chunks):
+            raise Unavailable("The index does not hold what was written to it.")
         await self._queue.publish(lease)
+
+    async def _is_indexed(self, lease: Lease, chunks: Sequence[Chunk]) -> bool:
+        """Whether the index holds every chunk: a purger of an earlier try that slept past its lease may have taken some."""
+        return await self._index.count(lease.tenant_id, lease.document_id, lease.generation) == len(chunks)
 
     async def _parse(self, lease: Lease) -> Sequence[Chunk]:
         try:
@@ -162,11 +168,12 @@ class IngestWorker:
         log.debug("embedded", action="embedded", chunks=len(chunks), pages=pages, **_ids(lease))
         return vectors
 
-    async def _write_index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+    async def _write_index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, before: State) -> None:
         await self._queue.progress(lease, Stage.INDEX, 0, None)
         rows = [(chunk_id(lease.tenant_id, lease.document_id, lease.generation, chunk.n), chunk) for chunk in chunks]
         await self._index.upsert(lease.tenant_id, lease.document_id, lease.generation, rows, vectors, self._embedder.model_id)
-        await self._queue.record_state(lease, State.EMBEDDED, State.INDEXED)
+        if before is not State.INDEXED:
+            await self._queue.record_state(lease, State.EMBEDDED, State.INDEXED)
 
     def _progress_of(self, lease: Lease) -> Callable[[int, int], Awaitable[None]]:
         last = 0.0
@@ -181,8 +188,8 @@ class IngestWorker:
         return report
 
     @contextlib.asynccontextmanager
-    async def _kept_alive(self, lease: Lease) -> Any:
-        """Heartbeats while the block runs; LostLease in the heartbeat cancels the block and is raised from it."""
+    async def _kept_alive(self, extend: Callable[[], Awaitable[None]], **ids: Any) -> AsyncIterator[None]:
+        """Extends a lease while the block runs; LostLease there cancels the block and is raised from it."""
         task = asyncio.current_task()
         assert task is not None
         lost: list[LostLease] = []
@@ -191,13 +198,13 @@ class IngestWorker:
             while True:
                 await asyncio.sleep(self._times.heartbeat_s)
                 try:
-                    await self._queue.heartbeat(lease, self._times.lease_s)
+                    await extend()
                 except LostLease as error:
                     lost.append(error)
                     task.cancel()
                     return
                 except DocrayError as error:
-                    log.warning("a heartbeat failed; the lease may run out", action="heartbeat_failed", error=error.code, **_ids(lease))
+                    log.warning("a heartbeat failed; the lease may run out", action="heartbeat_failed", error=error.code, **ids)
 
         heart = asyncio.create_task(beat())
         try:
@@ -235,11 +242,17 @@ class IngestWorker:
         purge = await self._queue.lease_purge(self._name, self._times.lease_s)
         if purge is None:
             return False
-        for key in await self._queue.blob_keys_of(purge):
-            await self._blobs.delete(key)
-        await self._index.purge(purge.tenant_id, purge.document_id, purge.generation)
-        await self._queue.finish_purge(purge)
-        log.info("purged", action="purged", tenant_id=str(purge.tenant_id), document_id=str(purge.document_id), generation=purge.generation)
+        try:
+            async with self._kept_alive(lambda: self._queue.hold_purge(purge, self._times.lease_s), **_ids(purge)):
+                for key in await self._queue.blob_keys_of(purge):
+                    await self._blobs.delete(key)
+                await self._queue.hold_purge(purge, self._times.lease_s)
+                await self._index.purge(purge.tenant_id, purge.document_id, purge.generation)
+                await self._queue.finish_purge(purge)
+        except LostLease:
+            log.info("the purge was taken over or ordered anew", action="purge_lost", **_ids(purge))
+        else:
+            log.info("purged", action="purged", **_ids(purge))
         return True
 
     async def maintain_once(self) -> bool:
@@ -262,5 +275,5 @@ class IngestWorker:
                     path.unlink()
 
 
-def _ids(lease: Lease) -> dict[str, Any]:
-    return {"tenant_id": str(lease.tenant_id), "document_id": str(lease.document_id), "generation": lease.generation}
+def _ids(work: Lease | Purge) -> dict[str, Any]:
+    return {"tenant_id": str(work.tenant_id), "document_id": str(work.document_id), "generation": work.generation}

@@ -15,6 +15,7 @@ from docray.stores.sql import load
 
 _SQL = load("collections")
 _LIST, _MEMBERS = "c", "m"
+_BATCH = 2_000  # members a statement: a large collection goes in one transaction, but no statement comes near its 5 s
 
 
 class PostgresCollections:
@@ -56,14 +57,16 @@ class PostgresCollections:
         """Removes it; returns the documents it marked deleting: those that were in no other collection, when asked."""
         if await self._connection.fetchval(_SQL["lock"], collection_id) is None:
             raise NotFound
-        members = [row["document_id"] for row in await self._connection.fetch(_SQL["document_ids"], collection_id)]
-        await self._documents.lock_all(members)
-        doomed: Sequence[UUID] = []
-        if delete_documents:
-            doomed = [row["id"] for row in await self._connection.fetch(_SQL["in_no_other"], collection_id, members)]
-            await self._documents.mark_all_deleting(doomed)
+        doomed: list[UUID] = []
+        while members := [row["document_id"] for row in await self._connection.fetch(_SQL["some_members"], collection_id, _BATCH)]:
+            await self._documents.lock_all(members)
+            if delete_documents:
+                alone = [row["id"] for row in await self._connection.fetch(_SQL["in_no_other"], collection_id, members)]
+                await self._documents.mark_all_deleting(alone)
+                doomed += alone
+            await self._connection.execute(_SQL["remove_members"], collection_id, members)
+            await self._documents.touch(members)
         await self._connection.execute(_SQL["delete"], collection_id)
-        await self._documents.touch(members)
         self._session.corpus_changed()
         return doomed
 

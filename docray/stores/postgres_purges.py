@@ -25,6 +25,12 @@ class PostgresPurges:
         rows = await self._database.call(_SQL["lease"], worker, lease_s)
         return purge_of(rows[0]) if rows else None
 
+    async def hold_purge(self, purge: Purge, lease_s: float) -> None:
+        """Extends the lease of a purge. LostLease when another purger holds the order by now, or it was given again meanwhile."""
+        async with self._database.tenant_tx(purge.tenant_id) as connection:
+            if await connection.fetchval(_SQL["hold"], purge.id, purge.fence, lease_s) is None:
+                raise LostLease
+
     async def finish_purge(self, purge: Purge) -> None:
         """Rows of pages and chunks go, and of the whole document with its last generation; then the order itself, under its fence.
 

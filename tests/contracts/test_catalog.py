@@ -367,6 +367,21 @@ async def test_a_document_has_attributes_of_its_own_in_each_collection(catalog, 
         assert await tx.corpus_epoch() >= before + 2
 
 
+async def test_a_large_collection_goes_in_batches(catalog, principal, monkeypatch):
+    monkeypatch.setattr("docray.stores.postgres_collections._BATCH", 2)
+    documents = [await add_document(catalog, principal) for _ in range(5)]
+    async with catalog.transaction(principal) as tx:
+        collection = await tx.collections.insert(new_id(), name="large", description=None, metadata={})
+        for document in documents:
+            await tx.collections.add(collection.id, document.id, None)
+    async with catalog.transaction(principal) as tx:
+        assert set(await tx.collections.delete(collection.id, delete_documents=True)) == {document.id for document in documents}
+        assert (await tx.documents.list(DocumentQuery(), Paging())).items == []
+    async with catalog.transaction(principal) as tx:
+        with pytest.raises(NotFound):
+            await tx.collections.get(collection.id)
+
+
 @pytest.mark.parametrize("delete_documents", [False, True])
 async def test_deleting_a_collection_spares_what_is_in_another(catalog, principal, delete_documents):
     alone, both = [await add_document(catalog, principal) for _ in range(2)]

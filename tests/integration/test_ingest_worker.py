@@ -9,7 +9,7 @@ import pytest
 from catalog_factories import a_document, chunks_of, some_pages
 
 from docray.domain.documents import Chunk, Extraction, FailureCode, Page, State
-from docray.domain.errors import ExtractionFailed, NotFound, Unavailable
+from docray.domain.errors import ExtractionFailed, LostLease, NotFound, Unavailable
 from docray.domain.ids import blob_key
 from docray.domain.ports import Vectors
 from docray.domain.principals import Principal
@@ -158,6 +158,59 @@ async def test_delete_wins_over_a_document_in_work_and_the_purge_leaves_nothing(
             await asyncio.sleep(0.05)  # the queue's own delay
     assert await bench.index.count(bench.principal.tenant_id, document.id, 1) == 0
     assert [key async for key, _ in bench.blobs.list_keys()] == []
+
+
+async def test_a_purger_that_slept_past_its_lease_takes_nothing_from_the_try_that_followed(bench: Bench, superuser) -> None:  # type: ignore[no-untyped-def]
+    document = await bench.add()
+    bench.embedder.failures = 4
+    await work_until(bench, document.id, lambda now: now.state is State.FAILED)
+    late = await bench.queue.lease_purge("slept", 45)
+    await superuser.execute("UPDATE docray.purges SET lease_until = now() - interval '1 s'")
+    assert await bench.worker.purge_once()
+    async with bench.catalog.transaction(bench.principal) as tx:
+        await tx.documents.requeue(document.id)
+    await work_until(bench, document.id, lambda now: now.state is State.READY)
+    with pytest.raises(LostLease):
+        await bench.queue.hold_purge(late, 45)
+    assert await bench.index.purge(late.tenant_id, late.document_id, late.generation) == 0  # it had looked before, and was stopped in between
+    assert await bench.index.count(bench.principal.tenant_id, document.id, 1) == 2
+
+
+async def test_a_purge_that_takes_long_keeps_its_lease(bench: Bench, superuser, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    document = await bench.add()
+    await bench.worker.work_once()
+    await bench.delete(document.id)
+    purge, begun = bench.index.purge, asyncio.Event()
+
+    async def slow(*arguments):  # type: ignore[no-untyped-def]
+        begun.set()
+        first = await superuser.fetchval("SELECT lease_until FROM docray.purges")
+        while await superuser.fetchval("SELECT lease_until FROM docray.purges") == first:
+            await asyncio.sleep(0.02)
+        return await purge(*arguments)
+
+    monkeypatch.setattr(bench.index, "purge", slow)
+    async with asyncio.timeout(30):
+        assert await bench.worker.purge_once()
+    assert begun.is_set()
+    assert await superuser.fetchval("SELECT count(*) FROM docray.purges") == 0
+
+
+async def test_what_the_index_lost_before_the_publish_is_written_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = await bench.add()
+    upsert, lost = bench.index.upsert, []
+
+    async def loses_once(*arguments):  # type: ignore[no-untyped-def]
+        await upsert(*arguments)
+        if not lost:
+            lost.append(await bench.index.purge(bench.principal.tenant_id, document.id, 1))
+
+    monkeypatch.setattr(bench.index, "upsert", loses_once)
+    await bench.worker.work_once()
+    assert lost[0] > 0
+    assert (await bench.now(document.id)).state is State.INDEXED
+    await work_until(bench, document.id, lambda now: now.state is State.READY)
+    assert await bench.index.count(bench.principal.tenant_id, document.id, 1) == 2
 
 
 async def test_a_worker_that_is_stopped_gives_its_job_back_at_once(bench: Bench) -> None:

@@ -31,9 +31,13 @@ UPDATE docray.collections
  WHERE id = $1
 RETURNING id;
 
--- name: document_ids
--- The documents of a collection.
-SELECT document_id FROM docray.collection_documents WHERE collection_id = $1;
+-- name: some_members
+-- Some documents of a collection, always in the same order.
+SELECT document_id FROM docray.collection_documents WHERE collection_id = $1 ORDER BY document_id LIMIT $2;
+
+-- name: remove_members
+-- Takes some documents out of a collection.
+DELETE FROM docray.collection_documents WHERE collection_id = $1 AND document_id = ANY ($2::uuid[]);
 
 -- name: in_no_other
 -- Those of the documents that are in no other collection.

@@ -15,9 +15,11 @@ SELECT part, terms FROM docray.keyword_parts
  WHERE tenant_id = $1 AND document_id = $2 AND generation = $3 AND first_n <= $5 AND last_n >= $4 FOR UPDATE;
 
 -- name: parts_of_document
--- Some parts of a generation (NULL: of all) of a document.
+-- Some parts of a generation (NULL: of all) of a document, never of one that answers.
 SELECT part, terms FROM docray.keyword_parts
- WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3) LIMIT $4 FOR UPDATE;
+ WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3)
+   AND NOT EXISTS (SELECT FROM docray.documents d WHERE d.tenant_id = $1 AND d.id = $2 AND d.live_generation = $3 AND d.deleted_at IS NULL)
+ LIMIT $4 FOR UPDATE;
 
 -- name: write_part
 -- A part without its postings.
@@ -38,10 +40,13 @@ DELETE FROM docray.keyword_postings WHERE tenant_id = $1 AND part = $2 AND term 
 DELETE FROM docray.keyword_parts WHERE tenant_id = $1 AND part = $2;
 
 -- name: remove_vectors
--- Removes some vectors of a generation (NULL: of all) of a document.
+-- Removes some vectors of a generation (NULL: of all) of a document. Never those of a generation that answers: the purger of an earlier
+-- try of it may have slept past its lease.
 WITH batch AS (
     SELECT document_id, generation, n, space FROM docray.chunk_vectors
-     WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3) LIMIT $4
+     WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3)
+       AND NOT EXISTS (SELECT FROM docray.documents d WHERE d.tenant_id = $1 AND d.id = $2 AND d.live_generation = $3 AND d.deleted_at IS NULL)
+     LIMIT $4
 ), gone AS (
     DELETE FROM docray.chunk_vectors v USING batch
      WHERE v.tenant_id = $1 AND v.document_id = batch.document_id AND v.generation = batch.generation AND v.n = batch.n AND v.space = batch.space

@@ -6,6 +6,10 @@ SELECT * FROM docray.lease_purge($1, $2);
 -- Locks the document of a purge, if it is still there.
 SELECT id FROM docray.documents WHERE id = $1 FOR UPDATE;
 
+-- name: hold
+-- Extends the lease of an order that still holds.
+UPDATE docray.purges SET lease_until = clock_timestamp() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 RETURNING id;
+
 -- name: finish
 -- The order goes, if this lease of it still holds.
 DELETE FROM docray.purges WHERE id = $1 AND fence = $2 RETURNING id;
