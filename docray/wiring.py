@@ -6,6 +6,7 @@ Engines (embedder, language model) are given: `docray` does not know them.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +21,13 @@ from docray.domain.errors import DocrayError, Unavailable
 from docray.domain.ids import new_id
 from docray.domain.ports import Embedder, Generator
 from docray.domain.principals import Scope, Tenant
-from docray.ingestion.chunking import Chunker
+from docray.ingestion.bulk import BulkReader, BulkWriter, Bytes
+from docray.ingestion.chunking import Chunker, CountTokens
 from docray.ingestion.extract.limits import ParserLimits
+from docray.ingestion.generation import GenerationPublisher, GenerationReader
+from docray.ingestion.intake import Intake
 from docray.ingestion.sandbox.client import Parser
+from docray.ingestion.service import DocumentService
 from docray.ingestion.worker import IngestWorker, WorkerTimes
 from docray.observability import logs
 from docray.security.api_keys import make_key
@@ -70,7 +75,7 @@ def build_gateway(settings: Settings, *, embedder: Callable[[], Embedder], gener
         engine = await asyncio.to_thread(embedder)
         await _opened_embedder(stack, engine)
         database = await _opened_database(stack, settings.database_dsn, settings.database_pool_size)
-        parser = await _opened_parser(stack, settings)
+        parser = await _opened_parser(stack, settings, wait=settings.require_sandbox)
         model = generator()
         closer = getattr(model, "close", None)
         if closer is not None:
@@ -133,6 +138,55 @@ async def opened_worker(settings: Settings, *, embedder: Embedder, name: str) ->
         )
 
 
+# --- bulk runs ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkStores:
+    """What a process of a bulk run works on: few connections, for a cluster has many such processes."""
+
+    catalog: PostgresCatalog
+    queue: PostgresJobQueue
+    tenants: PostgresTenants
+    index: PgVectorIndex
+    blobs: FilesystemBlobs
+
+
+@contextlib.asynccontextmanager
+async def opened_bulk_stores(settings: Settings, *, connections: int = 2) -> AsyncIterator[BulkStores]:
+    """The stores of a bulk run, with so many connections at most as either role."""
+    logs.configure(settings.log_level)
+    async with contextlib.AsyncExitStack() as stack:
+        database = await _opened_database(stack, settings.database_dsn, connections)
+        worker = await _opened_database(stack, settings.database_worker_dsn or settings.database_dsn, connections)
+        yield BulkStores(
+            catalog=PostgresCatalog(database), queue=PostgresJobQueue(worker, idempotency_keep_s=settings.idempotency_hours * 3600),
+            tenants=PostgresTenants(database), index=PgVectorIndex(worker), blobs=_prepared_blobs(settings),
+        )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def opened_bulk_reader(settings: Settings, *, count_tokens: CountTokens, max_tokens: int, fetch: Bytes) -> AsyncIterator[BulkReader]:
+    """The first step of a bulk run, with a parser server of its own."""
+    async with opened_bulk_stores(settings) as stores, contextlib.AsyncExitStack() as stack:
+        parser = await _opened_parser(stack, settings)
+        chunker = Chunker(max_tokens=min(settings.chunk_tokens, max_tokens), count_tokens=count_tokens)
+        yield BulkReader(
+            catalog=stores.catalog, queue=stores.queue, documents=DocumentService(stores.catalog, stores.blobs),
+            intake=Intake(stores.blobs, settings.max_document_bytes), fetch=fetch,
+            reader=GenerationReader(queue=stores.queue, blobs=stores.blobs, parser=parser, chunker=chunker),
+        )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def opened_bulk_writer(settings: Settings) -> AsyncIterator[BulkWriter]:
+    """The second step of a bulk run."""
+    async with opened_bulk_stores(settings) as stores:
+        yield BulkWriter(
+            catalog=stores.catalog, queue=stores.queue, publisher=GenerationPublisher(queue=stores.queue, index=stores.index)
+        )
+
+
 # --- the database at start ------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +244,8 @@ async def _opened_embedder(stack: contextlib.AsyncExitStack, embedder: Embedder)
         stack.callback(closer)
 
 
-async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings) -> Parser:
+async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings, *, wait: bool = True) -> Parser:
+    """A parser whose server runs, or is on its way: loading the engines takes two seconds, and only pictures of pages wait for them there."""
     limits = ParserLimits(
         max_pages=settings.max_pages,
         time_s=settings.extract_time_s,
@@ -198,6 +253,15 @@ async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings) -
         max_text_bytes=settings.max_text_bytes,
     )
     parser = Parser(engine=settings.pdf_engine, limits=limits, require_confinement=settings.require_sandbox)
-    await parser.start()
+    starting = asyncio.ensure_future(parser.start())
     stack.push_async_callback(parser.close)
+    stack.push_async_callback(_ended, starting)
+    if wait:
+        await starting
     return parser
+
+
+async def _ended(task: "asyncio.Future[None]") -> None:
+    """Ends what runs in the background; whoever needed it has had its error."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

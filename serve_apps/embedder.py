@@ -11,7 +11,7 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 
 from docray import settings as environment
-from serve_apps import engines
+from models import configured
 
 
 @serve.deployment(
@@ -26,7 +26,7 @@ class Embedder:
     """One engine per replica. Queries of several gateways are batched; passages run in slices between them."""
 
     def __init__(self) -> None:
-        self._embedder = engines.local_embedder(environment.current().model_copy(update={"query_cache_size": 0}))
+        self._embedder = configured.local_embedder(environment.current().model_copy(update={"query_cache_size": 0}))
 
     async def describe(self) -> tuple[str, int, int]:
         """(model id, dimension, longest text in tokens)."""

@@ -8,7 +8,7 @@ from ray.serve.handle import DeploymentHandle
 from docray import settings as environment
 from docray import wiring
 from docray.domain.ports import Embedder
-from serve_apps import engines
+from models import configured
 from serve_apps.handles import RemoteEmbedder
 
 
@@ -31,9 +31,9 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The app; its services open in the lifespan, on the loop that serves requests."""
-        return wiring.build_gateway(self._settings, embedder=self._embedder, generator=lambda: engines.language_model(self._settings))
+        return wiring.build_gateway(self._settings, embedder=self._embedder, generator=lambda: configured.language_model(self._settings))
 
     def _embedder(self) -> Embedder:
         if self._handle is not None:
             return RemoteEmbedder(self._handle)
-        return engines.local_embedder(self._settings)
+        return configured.local_embedder(self._settings)

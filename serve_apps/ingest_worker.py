@@ -10,7 +10,7 @@ from docray import settings as environment
 from docray import wiring
 from docray.domain.ports import Embedder
 from docray.ingestion import worker as ingestion
-from serve_apps import engines
+from models import configured
 from serve_apps.handles import RemoteEmbedder
 
 
@@ -38,7 +38,7 @@ class IngestWorker:
 
     async def _embedder(self) -> Embedder:
         if self._embedder_app is None:
-            return await asyncio.to_thread(engines.local_embedder, self._settings)
+            return await asyncio.to_thread(configured.local_embedder, self._settings)
         return RemoteEmbedder(serve.get_deployment_handle("Embedder", self._embedder_app))
 
     async def check_health(self) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+from docray.domain.bulk import BulkRun, Driver, Ended, RunFile, SourceFile
 from docray.domain.documents import Chunk, Collection, Document, Failure, Membership, Page, State
 from docray.domain.jobs import Lease, Purge, StoredResponse
 from docray.domain.principals import ApiKey, Principal, Tenant
@@ -200,6 +201,63 @@ class ApiKeys(Protocol):
     async def revoke(self, key_id: UUID) -> ApiKey: ...
 
 
+class BulkRuns(Protocol):
+    """Runs and their files, within one transaction of a tenant. What is absent and what is another tenant's raise the same NotFound."""
+
+    async def insert(self, run_id: UUID, source: str, collection_id: UUID | None) -> None:
+        """A run without files, driven by nobody."""
+        ...
+
+    async def get(self, run_id: UUID) -> BulkRun: ...
+
+    async def list(self, paging: Paging) -> Listing[BulkRun]: ...
+
+    async def unfinished(self, source: str, collection_id: UUID | None) -> BulkRun | None:
+        """The newest run of this source and collection that has not ended."""
+        ...
+
+    async def drive(self, run_id: UUID, lease_s: float) -> Driver:
+        """Makes the caller its driver. RunInProgress while another one's lease holds."""
+        ...
+
+    async def keep(self, driver: Driver, lease_s: float, seconds: float) -> None:
+        """Extends the driver's lease and adds what it has worked since. LostLease when another one drives."""
+        ...
+
+    async def finish(self, driver: Driver, error: tuple[str, str] | None = None) -> BulkRun:
+        """Ends the run: done, or failed with (code, message). LostLease when another one drives."""
+        ...
+
+    async def add_files(self, driver: Driver, files: Sequence[SourceFile]) -> None:
+        """Files of different URIs, numbered on from those that are there; one that the run has already stays as it is. Those that an earlier
+        run of the tenant ended, unchanged since and with a document that is still there, are known. LostLease when another one drives."""
+        ...
+
+    async def waiting(self, driver: Driver, first: int, end: int) -> Sequence[RunFile]:
+        """Files numbered in `[first, end)` that still need work. LostLease when another one drives."""
+        ...
+
+    async def settle(self, driver: Driver) -> int:
+        """Ends the files that were taken and whose document has ended without the run; how many."""
+        ...
+
+    async def take(self, driver: Driver, n: int, document_id: UUID, lease_s: float) -> Lease | None:
+        """Leases the newest generation of a file's document for the run. None when it is in somebody else's hands, or has ended."""
+        ...
+
+    async def end(self, driver: Driver, n: int, ended: Ended) -> None:
+        """Notes how a file ended, once: a file that has ended stays as it is. LostLease when another one drives."""
+        ...
+
+    async def failures(self, run_id: UUID, limit: int) -> Sequence[tuple[str, str, str]]:
+        """(uri, code, sentence) of files that could not be ingested, in order."""
+        ...
+
+    async def failure_counts(self, run_id: UUID) -> Mapping[str, int]:
+        """How many files failed, by code, the commonest first."""
+        ...
+
+
 class Transaction(Protocol):
     """One transaction of one tenant."""
 
@@ -214,6 +272,9 @@ class Transaction(Protocol):
 
     @property
     def api_keys(self) -> ApiKeys: ...
+
+    @property
+    def bulk_runs(self) -> BulkRuns: ...
 
     async def corpus_epoch(self) -> int:
         """Grows with every publish, delete and change of access."""

@@ -1,47 +1,30 @@
 """The ingest worker: takes a queued PDF to a published generation, and purges what is to go.
 
-Owns the order of the steps and what becomes of each error. Leaves leases and fences to the queue, parsing to the sandbox. Every
+Owns leases kept alive and what becomes of each error. Leaves the steps to `docray.ingestion.generation`, fences to the queue. Every
 effect is recorded under the lease's fence, so two workers with one job, a killed one and a late one do no harm.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from docray.domain.catalog import JobQueue
-from docray.domain.documents import Chunk, Extraction, Failure, FailureCode, Page, Stage, State
-from docray.domain.errors import DocrayError, ExtractionFailed, LostLease, NotFound, Unavailable
-from docray.domain.ids import chunk_id
+from docray.domain.documents import Failure, FailureCode, Stage, State
+from docray.domain.errors import DocrayError, ExtractionFailed, LostLease
 from docray.domain.jobs import RETRY_DELAYS_S, Lease, Purge
-from docray.domain.ports import BlobStore, ChunkIndex, Embedder, Vectors
+from docray.domain.ports import BlobStore, ChunkIndex, Embedder
+from docray.ingestion.generation import GenerationPublisher, GenerationReader, OnProgress, PageChunker, PdfParser
 
 log = structlog.get_logger(__name__)
 
 _ORPHAN_AGE_S = 24 * 3600.0
 _MAINTENANCE_PERIOD_S = 600.0
 _PROGRESS_PERIOD_S = 0.25  # a progress row twice as often as a client polls; more would only burn the database
-
-
-class PdfParser(Protocol):
-    """What the worker needs of `docray.ingestion.sandbox.client.Parser`."""
-
-    async def extract(self, path: Path, *, on_progress: Callable[[int, int], Awaitable[None]] | None = None) -> Extraction:
-        """Pages of a PDF; ExtractionFailed with the reason."""
-        ...
-
-
-class PageChunker(Protocol):
-    """What the worker needs of `docray.ingestion.chunking.Chunker`; runs in a thread."""
-
-    def chunk(self, pages: Sequence[Page], *, title: str | None, filename: str) -> list[Chunk]:
-        """Passages of the pages."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +55,8 @@ class IngestWorker:
         self._name = name
         self._queue = queue
         self._blobs = blobs
-        self._parser = parser
-        self._chunker = chunker
+        self._reader = GenerationReader(queue=queue, blobs=blobs, parser=parser, chunker=chunker)
+        self._publisher = GenerationPublisher(queue=queue, index=index)
         self._embedder = embedder
         self._index = index
         self._times = times
@@ -128,54 +111,14 @@ class IngestWorker:
 
     async def process(self, lease: Lease) -> None:
         """From wherever the generation stands to published. Raises what went wrong."""
-        if lease.state is State.QUEUED:
-            chunks = await self._parse(lease)
-        else:
-            chunks = await self._queue.chunks(lease)
-        if lease.state is not State.INDEXED or not await self._is_indexed(lease, chunks):
-            before = State.PARSED if lease.state is State.QUEUED else lease.state
-            vectors = await self._embed(lease, chunks, before)
-            await self._write_index(lease, chunks, vectors, before)
-        if not await self._is_indexed(lease, chunks):
-            raise Unavailable("The index does not hold what was written to it.")
-        await self._queue.publish(lease)
+        chunks = await self._reader.chunks(lease, on_progress=self._progress_of(lease))
+        if lease.state is not State.INDEXED or not await self._publisher.is_indexed(lease, chunks):
+            await self._queue.progress(lease, Stage.EMBED, 0, None)
+            vectors = await self._embedder.embed_passages([chunk.indexed_text for chunk in chunks])
+            await self._publisher.index(lease, chunks, vectors, self._embedder.model_id)
+        await self._publisher.publish(lease, chunks)
 
-    async def _is_indexed(self, lease: Lease, chunks: Sequence[Chunk]) -> bool:
-        """Whether the index holds every chunk: a purger of an earlier try that slept past its lease may have taken some."""
-        return await self._index.count(lease.tenant_id, lease.document_id, lease.generation) == len(chunks)
-
-    async def _parse(self, lease: Lease) -> Sequence[Chunk]:
-        try:
-            path = await self._blobs.open(lease.blob_key)
-            extraction = await self._parser.extract(path, on_progress=self._progress_of(lease))
-        except (NotFound, FileNotFoundError) as error:  # the blob was purged under us: the generation is superseded or deleted
-            raise LostLease from error
-        title = lease.title or extraction.title
-        chunks = await asyncio.to_thread(self._chunker.chunk, extraction.pages, title=title, filename=lease.filename)
-        if not chunks:
-            raise ExtractionFailed(FailureCode.NO_TEXT)
-        await self._queue.record_parsed(lease, extraction.pages, chunks, extraction.title)
-        return chunks
-
-    async def _embed(self, lease: Lease, chunks: Sequence[Chunk], before: State) -> Vectors:
-        pages = chunks[-1].spans[-1].page if chunks else 0
-        await self._queue.progress(lease, Stage.EMBED, 0, None)
-        vectors = await self._embedder.embed_passages([chunk.indexed_text for chunk in chunks])
-        if before is State.PARSED:
-            await self._queue.record_state(
-                lease, State.PARSED, State.EMBEDDED, embedding_model=self._embedder.model_id, dimension=self._embedder.dimension
-            )
-        log.debug("embedded", action="embedded", chunks=len(chunks), pages=pages, **_ids(lease))
-        return vectors
-
-    async def _write_index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, before: State) -> None:
-        await self._queue.progress(lease, Stage.INDEX, 0, None)
-        rows = [(chunk_id(lease.tenant_id, lease.document_id, lease.generation, chunk.n), chunk) for chunk in chunks]
-        await self._index.upsert(lease.tenant_id, lease.document_id, lease.generation, rows, vectors, self._embedder.model_id)
-        if before is not State.INDEXED:
-            await self._queue.record_state(lease, State.EMBEDDED, State.INDEXED)
-
-    def _progress_of(self, lease: Lease) -> Callable[[int, int], Awaitable[None]]:
+    def _progress_of(self, lease: Lease) -> OnProgress:
         last = 0.0
 
         async def report(pages_done: int, pages_total: int) -> None:

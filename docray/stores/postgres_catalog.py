@@ -11,6 +11,7 @@ from docray.domain.jobs import StoredResponse
 from docray.domain.principals import Principal
 from docray.stores import postgres_audit, postgres_idempotency
 from docray.stores.postgres import Database
+from docray.stores.postgres_bulk import PostgresBulkRuns
 from docray.stores.postgres_collections import PostgresCollections
 from docray.stores.postgres_documents import PostgresDocuments
 from docray.stores.postgres_keys import PostgresApiKeys
@@ -30,6 +31,7 @@ class PostgresTransaction:
         self.collections = PostgresCollections(session, self.documents)
         self.passages = PostgresPassages(session)
         self.api_keys = PostgresApiKeys(session)
+        self.bulk_runs = PostgresBulkRuns(session)
 
     async def corpus_epoch(self) -> int:
         """Grows with every publish, delete and change of access; counts what this transaction did."""

@@ -14,8 +14,10 @@ import pytest
 
 from tests.acceptance.conftest import DOCRAY, ROOT, Running, environment
 
-
-SAME_SENTENCES = "import os, random, runpy, sys; random.seed(11); del sys.argv[0]; sys.path.insert(0, os.path.dirname(sys.argv[0])); runpy.run_path(sys.argv[0], run_name='__main__')"
+SAME_SENTENCES = (
+    "import os, random, runpy, sys; random.seed(11); del sys.argv[0]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 @pytest.mark.timeout(1600)

@@ -23,7 +23,7 @@ from docray import wiring  # noqa: E402
 from docray.instance import postgres  # noqa: E402
 from docray.instance.files import InstanceFiles  # noqa: E402
 from docray.settings import Settings  # noqa: E402
-from serve_apps import engines  # noqa: E402
+from models import configured  # noqa: E402
 
 
 def main(data_dir: Path, port: int) -> None:
@@ -43,8 +43,8 @@ def main(data_dir: Path, port: int) -> None:
 
 async def serve(settings: Settings) -> None:
     """The gateway, with a worker beside it that shares its embedder."""
-    embedder = await asyncio.to_thread(engines.local_embedder, settings)
-    app = wiring.build_gateway(settings, embedder=lambda: embedder, generator=lambda: engines.language_model(settings))
+    embedder = await asyncio.to_thread(configured.local_embedder, settings)
+    app = wiring.build_gateway(settings, embedder=lambda: embedder, generator=lambda: configured.language_model(settings))
     server = uvicorn.Server(uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False))
     async with wiring.opened_worker(settings, embedder=embedder, name="api_server") as worker:
         working = asyncio.create_task(worker.run())

@@ -1,16 +1,29 @@
-"""Builds the engines that `docray` may not import, from settings: the embedder of this process, and the language model."""
+"""Settings → engines: the embedder of this process, its way of counting tokens, and the language model. `docray` may not import them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from docray.domain.errors import InvalidField
 from docray.domain.ports import Generator
 from docray.settings import Settings
+from models.checkpoints import resolve_checkpoint
 from models.embedding import EmbeddingEngine, EmbeddingSpec, build_engine
 from models.in_process import InProcessEmbedder
 from models.remote_llm import Prices, remote_llm
+from models.tokenization import TextTokenizer
 
 
-def embedding_engine(settings: Settings) -> EmbeddingEngine:
-    """The engine of the configured model, warmed up."""
-    spec = EmbeddingSpec(
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """`count(texts)` as `EmbeddingEngine.count_tokens`, and the most tokens a passage may have."""
+
+    count: Callable[[Sequence[str]], list[int]]
+    max_tokens: int
+
+
+def embedding_spec(settings: Settings) -> EmbeddingSpec:
+    """What to embed with."""
+    return EmbeddingSpec(
         model=settings.embedding_model,
         engine=settings.embedding_engine,
         precision=settings.embedding_precision,
@@ -19,9 +32,25 @@ def embedding_engine(settings: Settings) -> EmbeddingEngine:
         passage_prefix=settings.passage_prefix,
         cache_dir=settings.cache,
     )
-    engine = build_engine(spec)
+
+
+def embedding_engine(settings: Settings) -> EmbeddingEngine:
+    """The engine of the configured model, warmed up."""
+    engine = build_engine(embedding_spec(settings))
     engine.warm_up()
     return engine
+
+
+def token_counter(settings: Settings) -> TokenCounter:
+    """How the configured model counts tokens, without the model where its folder has a tokenizer.json: for processes that only cut text."""
+    spec = embedding_spec(settings)
+    checkpoint = resolve_checkpoint(spec.model, cache_dir=spec.cache_dir, query_prefix=spec.query_prefix, passage_prefix=spec.passage_prefix)
+    if not checkpoint.tokenizer_file.is_file():
+        engine = build_engine(spec)
+        return TokenCounter(engine.count_tokens, engine.max_tokens)
+    definition = checkpoint.tokenizer_file.read_text(encoding="utf-8")
+    tokenizer = TextTokenizer(definition, checkpoint.max_sequence_tokens, lower_case=checkpoint.lower_case)
+    return TokenCounter(tokenizer.count, tokenizer.passage_limit(checkpoint.passage_prefix))
 
 
 def local_embedder(settings: Settings) -> InProcessEmbedder:

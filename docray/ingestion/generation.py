@@ -1,0 +1,92 @@
+"""A leased PDF on its way to being published: parse, index, publish, each recorded under the lease's fence.
+
+Owns the order of effects and records within a step. A worker takes the steps one after the other, a bulk run each in another process. Leaves
+leases, retries and what becomes of errors to them, vectors to an embedder.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from docray.domain.catalog import JobQueue
+from docray.domain.documents import Chunk, Extraction, FailureCode, Page, Stage, State
+from docray.domain.errors import ExtractionFailed, LostLease, NotFound, Unavailable
+from docray.domain.ids import chunk_id
+from docray.domain.jobs import Lease
+from docray.domain.ports import BlobStore, ChunkIndex, Vectors
+
+OnProgress = Callable[[int, int], Awaitable[None]]
+
+
+class PdfParser(Protocol):
+    """What is needed of `docray.ingestion.sandbox.client.Parser`."""
+
+    async def extract(self, path: Path, *, on_progress: OnProgress | None = None) -> Extraction:
+        """Pages of a PDF; ExtractionFailed with the reason."""
+        ...
+
+
+class PageChunker(Protocol):
+    """What is needed of `docray.ingestion.chunking.Chunker`; runs in a thread."""
+
+    def chunk(self, pages: Sequence[Page], *, title: str | None, filename: str) -> list[Chunk]:
+        """Passages of the pages."""
+        ...
+
+
+class GenerationReader:
+    """PDF → stored pages and chunks."""
+
+    def __init__(self, *, queue: JobQueue, blobs: BlobStore, parser: PdfParser, chunker: PageChunker) -> None:
+        self._queue = queue
+        self._blobs = blobs
+        self._parser = parser
+        self._chunker = chunker
+
+    async def chunks(self, lease: Lease, *, on_progress: OnProgress | None = None) -> Sequence[Chunk]:
+        """The generation's chunks: parsed now and recorded, or as an earlier try recorded them.
+
+        ExtractionFailed for a file that cannot be read, LostLease when the generation was superseded or deleted.
+        """
+        if lease.state is not State.QUEUED:
+            return await self._queue.chunks(lease)
+        try:
+            path = await self._blobs.open(lease.blob_key)
+            extraction = await self._parser.extract(path, on_progress=on_progress)
+        except (NotFound, FileNotFoundError) as error:  # the blob was purged under us: the generation is superseded or deleted
+            raise LostLease from error
+        title = lease.title or extraction.title
+        chunks = await asyncio.to_thread(self._chunker.chunk, extraction.pages, title=title, filename=lease.filename)
+        if not chunks:
+            raise ExtractionFailed(FailureCode.NO_TEXT)
+        await self._queue.record_parsed(lease, extraction.pages, chunks, extraction.title)
+        return chunks
+
+
+class GenerationPublisher:
+    """Chunks and their vectors → an indexed, published generation."""
+
+    def __init__(self, *, queue: JobQueue, index: ChunkIndex) -> None:
+        self._queue = queue
+        self._index = index
+
+    async def is_indexed(self, lease: Lease, chunks: Sequence[Chunk]) -> bool:
+        """Whether the index holds every chunk: a purger of an earlier try that slept past its lease may have taken some."""
+        return await self._index.count(lease.tenant_id, lease.document_id, lease.generation) == len(chunks)
+
+    async def index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, model_id: str) -> None:
+        """Writes the index. A lease of a later state writes it anew: ids are deterministic, so nothing doubles."""
+        if lease.state in (State.QUEUED, State.PARSED):
+            await self._queue.record_state(lease, State.PARSED, State.EMBEDDED, embedding_model=model_id, dimension=int(vectors.shape[1]))
+        await self._queue.progress(lease, Stage.INDEX, 0, None)
+        rows = [(chunk_id(lease.tenant_id, lease.document_id, lease.generation, chunk.n), chunk) for chunk in chunks]
+        await self._index.upsert(lease.tenant_id, lease.document_id, lease.generation, rows, vectors, model_id)
+        if lease.state is not State.INDEXED:
+            await self._queue.record_state(lease, State.EMBEDDED, State.INDEXED)
+
+    async def publish(self, lease: Lease, chunks: Sequence[Chunk]) -> None:
+        """The generation answers from here on. Unavailable where the index lost some of it, LostLease when the fence moved on."""
+        if not await self.is_indexed(lease, chunks):
+            raise Unavailable("The index does not hold what was written to it.")
+        await self._queue.publish(lease)
