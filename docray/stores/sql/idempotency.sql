@@ -11,20 +11,20 @@ RETURNING token;
 -- name: get
 -- What is known of a key.
 SELECT fingerprint, status, content_type, headers, body FROM docray.idempotency_keys
- WHERE principal_id = $1 AND route = $2 AND key = $3;
+ WHERE tenant_id = {tenant} AND principal_id = $1 AND route = $2 AND key = $3;
 
 -- name: extend
 -- Keeps a claim.
 UPDATE docray.idempotency_keys SET claimed_until = clock_timestamp() + make_interval(secs => $5)
- WHERE principal_id = $1 AND route = $2 AND key = $3 AND token = $4 AND status IS NULL
+ WHERE tenant_id = {tenant} AND principal_id = $1 AND route = $2 AND key = $3 AND token = $4 AND status IS NULL
 RETURNING token;
 
 -- name: store
 -- The answer, by the holder of the claim.
 UPDATE docray.idempotency_keys SET status = $5, content_type = $6, headers = $7, body = $8
- WHERE principal_id = $1 AND route = $2 AND key = $3 AND token = $4 AND status IS NULL
+ WHERE tenant_id = {tenant} AND principal_id = $1 AND route = $2 AND key = $3 AND token = $4 AND status IS NULL
 RETURNING token;
 
 -- name: release
 -- The key is free again.
-DELETE FROM docray.idempotency_keys WHERE principal_id = $1 AND route = $2 AND key = $3 AND token = $4 AND status IS NULL;
+DELETE FROM docray.idempotency_keys WHERE tenant_id = {tenant} AND principal_id = $1 AND route = $2 AND key = $3 AND token = $4 AND status IS NULL;

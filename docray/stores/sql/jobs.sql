@@ -9,13 +9,13 @@ SELECT * FROM docray.lease_job($1, $2, $3, $4);
 -- name: heartbeat
 -- Extends a lease that still holds.
 UPDATE docray.generations SET lease_until = clock_timestamp() + make_interval(secs => $4)
- WHERE document_id = $1 AND generation = $2 AND fence = $3 AND state IN ('queued', 'parsed', 'embedded', 'indexed')
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND fence = $3 AND state IN ('queued', 'parsed', 'embedded', 'indexed')
 RETURNING fence;
 
 -- name: progress
 -- Stage and pages under the fence; the document gets a new version only where something changed. The document is locked first.
 WITH document AS MATERIALIZED (
-    SELECT d.tenant_id, d.id FROM docray.documents d WHERE d.id = $1 AND d.deleted_at IS NULL FOR UPDATE
+    SELECT d.tenant_id, d.id FROM docray.documents d WHERE d.tenant_id = {tenant} AND d.id = $1 AND d.deleted_at IS NULL FOR UPDATE
 ), held AS (
     UPDATE docray.generations g
        SET stage = $4, pages_done = greatest(g.pages_done, $5), pages_total = coalesce($6, g.pages_total)
@@ -26,38 +26,38 @@ WITH document AS MATERIALIZED (
     RETURNING (g.stage, g.pages_done, g.pages_total) IS DISTINCT FROM (before.stage, before.pages_done, before.pages_total) AS changed
 ), shown AS (
     UPDATE docray.documents SET version = version + 1, updated_at = clock_timestamp()
-     WHERE id = $1 AND (SELECT changed FROM held)
+     WHERE tenant_id = {tenant} AND id = $1 AND (SELECT changed FROM held)
 )
 SELECT changed FROM held;
 
 -- name: lock_document
 -- The document of a job, for update; no row once it is being deleted.
-SELECT live_generation FROM docray.documents WHERE id = $1 AND deleted_at IS NULL FOR UPDATE;
+SELECT live_generation FROM docray.documents WHERE tenant_id = {tenant} AND id = $1 AND deleted_at IS NULL FOR UPDATE;
 
 -- name: check_lease
 -- Whether the lease holds in this state; the generation stays locked.
-SELECT fence FROM docray.generations WHERE document_id = $1 AND generation = $2 AND fence = $3 AND state = $4 FOR UPDATE;
+SELECT fence FROM docray.generations WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND fence = $3 AND state = $4 FOR UPDATE;
 
 -- name: set_state
 -- A compare-and-set of the state under the fence. A step that was done counts its tries anew.
 UPDATE docray.generations
    SET state = $5, attempt = 1, embedding_model = coalesce($6, embedding_model), dimension = coalesce($7, dimension)
- WHERE document_id = $1 AND generation = $2 AND fence = $3 AND state = $4
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND fence = $3 AND state = $4
 RETURNING fence;
 
 -- name: show_state
 -- The document after its generation's state changed.
 UPDATE docray.documents
    SET state = CASE WHEN live_generation IS NULL THEN $2 ELSE state END, version = version + 1, updated_at = clock_timestamp()
- WHERE id = $1;
+ WHERE tenant_id = {tenant} AND id = $1;
 
 -- name: delete_pages
 -- Pages of a generation (NULL: of the document).
-DELETE FROM docray.pages WHERE document_id = $1 AND ($2::integer IS NULL OR generation = $2);
+DELETE FROM docray.pages WHERE tenant_id = {tenant} AND document_id = $1 AND ($2::integer IS NULL OR generation = $2);
 
 -- name: delete_chunks
 -- Chunks of a generation (NULL: of the document).
-DELETE FROM docray.chunks WHERE document_id = $1 AND ($2::integer IS NULL OR generation = $2);
+DELETE FROM docray.chunks WHERE tenant_id = {tenant} AND document_id = $1 AND ($2::integer IS NULL OR generation = $2);
 
 -- name: insert_page
 -- One page.
@@ -72,16 +72,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 -- name: note_parsed
 -- What parsing found.
 UPDATE docray.generations SET page_count = $3, chunk_count = $4, title = $5, pages_total = $3, pages_done = $3
- WHERE document_id = $1 AND generation = $2;
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2;
 
 -- name: chunks
 -- The chunks of a generation in order.
-SELECT n, text, spans, pages, heading_path, context, tokens FROM docray.chunks WHERE document_id = $1 AND generation = $2 ORDER BY n;
+SELECT n, text, spans, pages, heading_path, context, tokens FROM docray.chunks
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 ORDER BY n;
 
 -- name: end_job
 -- INDEXED to READY under the fence; the lease ends.
 UPDATE docray.generations SET state = 'ready', stage = 'done', ready_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
- WHERE document_id = $1 AND generation = $2 AND fence = $3 AND state = 'indexed'
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND fence = $3 AND state = 'indexed'
 RETURNING page_count, chunk_count, size_bytes;
 
 -- name: show_live
@@ -91,11 +92,11 @@ UPDATE docray.documents d
        filename = coalesce(g.filename, d.filename), title = coalesce(d.title, g.title), page_count = g.page_count,
        chunk_count = g.chunk_count, ready_at = g.ready_at, version = d.version + 1, updated_at = clock_timestamp()
   FROM docray.generations g
- WHERE d.id = $1 AND g.tenant_id = d.tenant_id AND g.document_id = d.id AND g.generation = $2;
+ WHERE d.tenant_id = {tenant} AND d.id = $1 AND g.tenant_id = d.tenant_id AND g.document_id = d.id AND g.generation = $2;
 
 -- name: retire
 -- A generation that answered until now.
-UPDATE docray.generations SET state = 'deleting' WHERE document_id = $1 AND generation = $2;
+UPDATE docray.generations SET state = 'deleting' WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2;
 
 -- name: order_purge
 -- Orders the removal of a generation. An order that is there already starts over: its purger loses it.
@@ -110,9 +111,10 @@ SELECT docray.fail_generation($1, $2, $3, $4, $5, $6, $7, $8);
 -- Gives the job back after a transient error, to be leased again after the delay.
 UPDATE docray.generations
    SET lease_owner = NULL, lease_until = NULL, attempt = attempt + 1, next_try_at = clock_timestamp() + make_interval(secs => $4)
- WHERE document_id = $1 AND generation = $2 AND fence = $3 AND state IN ('queued', 'parsed', 'embedded', 'indexed')
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND fence = $3 AND state IN ('queued', 'parsed', 'embedded', 'indexed')
 RETURNING fence;
 
 -- name: release
 -- Gives the job back at once, in whatever state; a purge that waits for the lease may run.
-UPDATE docray.generations SET lease_owner = NULL, lease_until = NULL WHERE document_id = $1 AND generation = $2 AND fence = $3;
+UPDATE docray.generations SET lease_owner = NULL, lease_until = NULL
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND fence = $3;

@@ -6,17 +6,18 @@ RETURNING *;
 
 -- name: get
 -- A key of the tenant, revoked ones too.
-SELECT * FROM docray.api_keys WHERE id = $1;
+SELECT * FROM docray.api_keys WHERE tenant_id = {tenant} AND id = $1;
 
 -- name: list
 -- A page of the keys. One row more than asked tells of a next page.
 SELECT * FROM docray.api_keys k
- WHERE (k.created_at, k.id) < (coalesce($1, 'infinity'::timestamptz), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+ WHERE k.tenant_id = {tenant}
+   AND (k.created_at, k.id) < (coalesce($1, 'infinity'::timestamptz), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
  ORDER BY k.created_at DESC, k.id DESC LIMIT $3;
 
 -- name: revoke
 -- From the commit on the key opens nothing; the first time counts.
-UPDATE docray.api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = $1 RETURNING *;
+UPDATE docray.api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE tenant_id = {tenant} AND id = $1 RETURNING *;
 
 -- name: find
 -- The live key with this hash, and whose it is.

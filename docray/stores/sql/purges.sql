@@ -4,32 +4,33 @@ SELECT * FROM docray.lease_purge($1, $2);
 
 -- name: hold_document
 -- Locks the document of a purge, if it is still there.
-SELECT id FROM docray.documents WHERE id = $1 FOR UPDATE;
+SELECT id FROM docray.documents WHERE tenant_id = {tenant} AND id = $1 FOR UPDATE;
 
 -- name: hold
 -- Extends the lease of an order that still holds.
-UPDATE docray.purges SET lease_until = clock_timestamp() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 RETURNING id;
+UPDATE docray.purges SET lease_until = clock_timestamp() + make_interval(secs => $3)
+ WHERE tenant_id = {tenant} AND id = $1 AND fence = $2 RETURNING id;
 
 -- name: finish
 -- The order goes, if this lease of it still holds.
-DELETE FROM docray.purges WHERE id = $1 AND fence = $2 RETURNING id;
+DELETE FROM docray.purges WHERE tenant_id = {tenant} AND id = $1 AND fence = $2 RETURNING id;
 
 -- name: delete_generation
 -- The row of a generation that was retired; one that failed stays for a retry.
-DELETE FROM docray.generations WHERE document_id = $1 AND generation = $2 AND state = 'deleting';
+DELETE FROM docray.generations WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND state = 'deleting';
 
 -- name: delete_generations
 -- All generations of a document.
-DELETE FROM docray.generations WHERE document_id = $1;
+DELETE FROM docray.generations WHERE tenant_id = {tenant} AND document_id = $1;
 
 -- name: delete_document
 -- The last trace of a document that is being deleted.
-DELETE FROM docray.documents WHERE id = $1 AND deleted_at IS NOT NULL;
+DELETE FROM docray.documents WHERE tenant_id = {tenant} AND id = $1 AND deleted_at IS NOT NULL;
 
 -- name: blob_keys
 -- Blobs of retired generations (NULL: of all the document's).
 SELECT blob_key FROM docray.generations
- WHERE document_id = $1 AND state = 'deleting' AND ($2::integer IS NULL OR generation = $2) ORDER BY generation;
+ WHERE tenant_id = {tenant} AND document_id = $1 AND state = 'deleting' AND ($2::integer IS NULL OR generation = $2) ORDER BY generation;
 
 -- name: known_blobs
 -- Those of the keys that some tenant's generation owns.
