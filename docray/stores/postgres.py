@@ -20,7 +20,8 @@ from docray.stores.postgres_errors import RETRY_AFTER_S, connecting, translating
 
 Connection = PoolConnectionProxy  # what a block gets; it works like asyncpg.Connection and dies with the block
 
-_CLEAN = "RESET ROLE; RESET ALL; DISCARD TEMP"
+# Held cursors go first: they keep rows of the tenant who opened them. Prepared statements stay, they hold none.
+_CLEAN = "CLOSE ALL; RESET ROLE; RESET ALL; DISCARD TEMP; UNLISTEN *; SELECT pg_advisory_unlock_all()"
 _CONNECT_TIMEOUT_S = 5.0
 _COMMAND_TIMEOUT_S = 15.0  # the server stops a statement after 5 s; this is for a server that does not answer at all
 _ACQUIRE_TIMEOUT_S = 5.0
@@ -54,7 +55,7 @@ async def _introduce(connection: asyncpg.Connection) -> None:
 
 
 async def _clean(connection: asyncpg.Connection) -> None:
-    """Leaves no role, setting or temporary table to the next user. When it fails the pool closes the connection."""
+    """Leaves no role, setting, temporary table, cursor, channel or lock to the next user. When it fails the pool closes the connection."""
     pooled = cast(_PooledConnection, connection)
     if not pooled.clean:
         await connection.execute(_CLEAN)

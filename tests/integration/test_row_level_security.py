@@ -1,9 +1,6 @@
 """The database keeps tenants apart: the lint sees every hole, a pooled connection carries nothing over, no tenant means no rows."""
 
-import asyncio
 import contextlib
-import random
-import uuid
 
 import asyncpg
 import pytest
@@ -41,6 +38,8 @@ VIOLATIONS = [
      " ALTER TABLE docray.pages ADD CONSTRAINT crossed FOREIGN KEY (document_id, tenant_id) REFERENCES docray.documents (id, tenant_id)", "crossed"),
     ("CREATE MATERIALIZED VIEW public.everything AS SELECT * FROM docray.documents", "materialized view everything"),
     ("CREATE VIEW public.seen AS SELECT * FROM docray.documents", "view seen is not security_invoker"),
+    ("CREATE VIEW public.inner WITH (security_invoker = true) AS SELECT * FROM docray.documents;"
+     " CREATE VIEW public.seen AS SELECT * FROM public.inner", "view seen is not security_invoker"),
     ("ALTER VIEW docray.document_states RESET (security_invoker)", "document_states is not security_invoker"),
     ("GRANT TRUNCATE ON docray.chunks TO docray_worker", "docray_worker has TRUNCATE on docray.chunks"),
     ("GRANT REFERENCES ON docray.chunks TO docray_app", "docray_app has REFERENCES on docray.chunks"),
@@ -52,6 +51,14 @@ VIOLATIONS = [
     ("CREATE FUNCTION docray.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'", "peek() is SECURITY DEFINER and belongs to"),
     ("ALTER FUNCTION docray.find_tenant(text) RESET search_path", "find_tenant(text) is SECURITY DEFINER and has no fixed search path"),
     ("GRANT EXECUTE ON FUNCTION docray.find_api_key(bytea) TO PUBLIC", "may be executed by PUBLIC"),
+    ("ALTER ROLE docray_app SET app.tenant_id = '00000000-0000-0000-0000-000000000001'", "app.tenant_id is preset for role docray_app"),
+    ("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET app.tenant_id = %L', current_database(), gen_random_uuid()); END $$",
+     "preset for every role"),
+    ("SET LOCAL app.tenant_id = '00000000-0000-0000-0000-000000000001'", "app.tenant_id is preset for this session"),
+    ("ALTER FUNCTION docray.find_tenant(text) OWNER TO postgres", "find_tenant(text) is SECURITY DEFINER and belongs to postgres"),
+    ("CREATE TABLE docray.foreign_rows PARTITION OF docray.usage FOR VALUES FROM ('1999-01-01') TO ('1999-02-01')", "foreign_rows lacks ENABLE"),
+    ("GRANT CREATE ON SCHEMA public TO docray_app", "docray_app may create in schema public"),
+    ("GRANT UPDATE ON docray.usage TO docray_worker", "docray_worker has UPDATE on docray.usage"),
     ("DROP SCHEMA docray CASCADE", "no schema docray"),
 ]  # fmt: skip
 
@@ -186,71 +193,7 @@ async def test_a_purge_of_one_tenant_leaves_the_others(catalog, queue, principal
     assert [tuple(row) for row in await superuser.fetch("SELECT DISTINCT document_id FROM docray.chunks")] == [(theirs.id,)]
 
 
-# --- pool hygiene ---------------------------------------------------------------------------------------------------
-
-
-async def misuse(database: Database, kind: int, tenants: list[uuid.UUID], dice: random.Random) -> None:
-    """One use of a pooled connection that leaves as much behind as it can."""
-    async with database.tenant_tx(dice.choice(tenants)) as connection:
-        match kind:
-            case 0:
-                await connection.execute(f"SET app.tenant_id = '{dice.choice(tenants)}'")
-            case 1:
-                await connection.execute("SET ROLE docray_app; SET search_path = pg_temp; SET statement_timeout = 1")
-            case 2:
-                await connection.execute("CREATE TEMP TABLE left_over AS SELECT 1")
-            case 3:
-                await connection.execute("SELECT 1/0")
-            case 4:
-                await connection.execute("SELECT pg_sleep(5)")
-            case 5:
-                await connection.execute("COMMIT")
-                await connection.execute(f"SELECT set_config('app.tenant_id', '{dice.choice(tenants)}', false)")
-            case 6:
-                with contextlib.suppress(asyncpg.PostgresError):
-                    await connection.execute("SELECT 1/0")
-            case 7:
-                raise RuntimeError
-
-
-async def assert_clean(database: Database) -> None:
-    async with database.system_tx() as connection:
-        state = await connection.fetchrow(
-            "SELECT current_user AS role, current_setting('app.tenant_id', true) AS tenant, current_setting('search_path') AS path,"
-            " current_setting('statement_timeout') AS timeout, (SELECT count(*) FROM docray.documents) AS documents,"
-            " (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relname = 'left_over') AS temporary"
-        )
-    assert (state["role"], state["tenant"] or None, state["timeout"], state["documents"], state["temporary"]) == ("docray_app", None, "5s", 0, 0)
-    assert "pg_temp" not in state["path"]
-
-
-async def test_a_pooled_connection_carries_nothing_to_its_next_user(catalog, test_database, new_tenant):
-    principals = [await new_tenant() for _ in range(3)]
-    for principal in principals:
-        await add_document(catalog, principal)
-    tenants = [principal.tenant_id for principal in principals]
-    database = Database(test_database.dsn("docray_app"), pool_size=3)
-    await database.open()
-    dice = random.Random(20261123)
-
-    async def one_use() -> None:
-        task = asyncio.create_task(misuse(database, dice.randrange(9), tenants, dice))
-        for _ in range(dice.randrange(12)):
-            await asyncio.sleep(0)
-        if dice.random() < 0.5:
-            task.cancel()
-        else:
-            asyncio.get_running_loop().call_later(0.02, task.cancel)  # whoever sleeps in the database
-        with contextlib.suppress(asyncio.CancelledError, DocrayError, RuntimeError):
-            await task
-        await assert_clean(database)
-
-    async def user() -> None:
-        for _ in range(500):
-            await one_use()
-
-    await asyncio.gather(*(user() for _ in range(4)))
-    await database.close()
+# --- the door (what a connection carries to its next user: tests/isolation/test_pool_hygiene.py) --------------------------------
 
 
 async def test_a_swallowed_error_does_not_pass_for_a_commit(database, catalog, principal):

@@ -44,13 +44,28 @@ SELECT format('materialized view %s ignores row-level security', c.oid::regclass
  WHERE c.relkind = 'm' AND n.nspname NOT IN ('pg_catalog', 'information_schema');
 
 -- name: views_of_their_owner
--- A view that reads with its owner's rights.
+-- A view that reads with its owner's rights, directly or through other views.
+WITH RECURSIVE reading (view) AS (
+    SELECT r.ev_class FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+      JOIN pg_class t ON t.oid = d.refobjid
+     WHERE d.refclassid = 'pg_class'::regclass AND t.relnamespace = 'docray'::regnamespace
+     UNION
+    SELECT r.ev_class FROM reading v JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.view
+      JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+)
 SELECT format('view %s is not security_invoker', c.oid::regclass)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-   AND EXISTS (SELECT FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class t ON t.oid = d.refobjid
-                WHERE d.classid = 'pg_rewrite'::regclass AND r.ev_class = c.oid AND t.relnamespace = 'docray'::regnamespace)
+ WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND c.oid IN (SELECT view FROM reading)
    AND NOT EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o IN ('security_invoker=true', 'security_invoker=on', 'security_invoker=1'));
+
+-- name: tenants_by_default
+-- A setting by which a transaction of no tenant would have one.
+SELECT format('app.tenant_id is preset for %s', CASE WHEN s.setrole = 0 THEN 'every role' ELSE 'role ' || s.setrole::regrole::text END)
+  FROM pg_db_role_setting s
+ WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+   AND EXISTS (SELECT FROM unnest(s.setconfig) c WHERE c LIKE 'app.tenant\_id=%')
+ UNION ALL
+SELECT 'app.tenant_id is preset for this session' WHERE NULLIF(current_setting('app.tenant_id', true), '') IS NOT NULL;
 
 -- name: strong_roles
 -- A role of the application, or the one that is connected, that stands above row-level security.
