@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from docray.client import Client
 from docray.domain.ids import new_id
+from docray.instance.files import InstanceFiles
 from tests.acceptance.conftest import Running
 from tests.pdf_factory import lines, pdf
 
@@ -129,3 +131,61 @@ def test_nothing_of_the_victim_changed(instance: Running, victim: dict[str, str]
         assert (document["title"], document["state"], document["collection_ids"]) == (None, "ready", [victim["collection_id"]])
         assert client.call("GET", f"/v1/collections/{victim['collection_id']}")["description"] is None
         assert client.call("GET", f"/v1/api-keys/{victim['key_id']}")["revoked_at"] is None
+
+
+# --- what operators see -----------------------------------------------------------------------------------------------
+
+
+def told_by(instance: Running) -> Iterator[tuple[str, str]]:
+    """Every log and event file of the instance's processes, and every metric that they export, with its name."""
+    files = InstanceFiles.of(instance.data_dir)
+    for folder in (files.logs, files.run):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                yield str(path), path.read_bytes().decode("utf-8", "replace")
+    targets = json.loads((files.run / "ray" / "prom_metrics_service_discovery.json").read_text())[0]["targets"]
+    shown = [path.read_text() for path in files.run.rglob("*.cfg")]
+    ports = {port for text in shown for port in re.findall(r"bind \S*:(\d+)(?=(?:\n[ \t].*)*\n[ \t].*prometheus)", text)}
+    for target in [*targets, *(f"127.0.0.1:{port}" for port in ports)]:
+        yield f"metrics of {target}", httpx.get(f"http://{target}/metrics", trust_env=False, timeout=30).text
+
+
+def serve_metrics(instance: Running) -> str:
+    """What Serve's processes export now."""
+    return "\n".join(line for name, text in told_by(instance) if name.startswith("metrics") for line in text.splitlines() if "ray_serve" in line)
+
+
+def test_no_log_event_or_metric_tells_what_was_written_asked_or_secret(instance: Running, victim: dict[str, str], stranger: Client) -> None:
+    asked = f"Asked{uuid.uuid4().hex}"
+    with instance.client() as client:
+        secret = client.call("POST", "/v1/api-keys", json={"name": asked, "scopes": ["search"]})["secret"]
+        broken = client.upload(io.BytesIO(b"%PDF-1.7 " + asked.encode()), filename=f"{asked}.pdf", title=asked, metadata={asked: asked})
+        for who in (client, stranger):
+            for method, path, options in (
+                ("POST", "/v1/search", {"json": {"query": f"{CANARY} {asked}"}}),
+                ("POST", "/v1/ask", {"json": {"question": f"When was the {CANARY} valve opened, {asked}?"}}),
+                ("POST", "/v1/ask", {"json": {"question": f"When was the {CANARY} valve opened, {asked}?", "stream": True}}),
+                ("POST", "/v1/search", {"content": f'{{"query": "{asked}'.encode(), "headers": {"Content-Type": "application/json"}}),
+                ("GET", "/v1/documents", {"params": {"q": asked, "filename": asked, f"metadata.{asked}": asked}}),
+                ("GET", f"/v1/{asked}", {}),
+                ("GET", f"/v1/documents/{asked}", {"headers": {"X-Request-Id": "known", "If-None-Match": asked}}),
+                ("GET", f"/{asked}", {"headers": {"Authorization": f"Bearer {secret}"}}),
+                ("POST", "/v1/collections", {"json": {"name": asked}, "headers": {"Idempotency-Key": asked}}),
+                ("POST", "/v1/collections", {"json": {"name": asked}}),
+            ):
+                who._http.request(method, path, **options)
+        assert client.wait(broken["id"], timeout_s=120)["state"] == "failed"
+        for collection in client.call("GET", "/v1/collections")["data"]:
+            if collection["name"] == asked:
+                client.call("DELETE", f"/v1/collections/{collection['id']}")
+        client.delete(broken["id"])
+    first, told, end = serve_metrics(instance), dict(told_by(instance)), time.monotonic() + 60
+    while serve_metrics(instance) in ("", first) and time.monotonic() < end:
+        time.sleep(1)  # they are exported every few seconds: the next ones are of after these requests
+    told |= told_by(instance)
+    print("\n".join(told))
+    for name, text in told.items():
+        found = [word for word in (CANARY, asked, secret, instance.api_key) if word in text]
+        assert found == [], f"{name}: {text[max(0, text.index(found[0]) - 300) :][:600]}"
+    assert any('"action":"request"' in text for text in told.values()), list(told)
+    assert serve_metrics(instance) != first

@@ -4,44 +4,44 @@ INSERT INTO docray.bulk_runs (tenant_id, id, source, collection_id) VALUES ($1, 
 
 -- name: get
 -- A run, and whether its driver's lease holds.
-SELECT *, lease_until > clock_timestamp() AS driven FROM docray.bulk_runs WHERE id = $1;
+SELECT *, lease_until > clock_timestamp() AS driven FROM docray.bulk_runs WHERE tenant_id = {tenant} AND id = $1;
 
 -- name: list
 -- A page of the list. One row more than asked tells of a next page.
 SELECT *, lease_until > clock_timestamp() AS driven FROM docray.bulk_runs
- WHERE (created_at, id) < (coalesce($1, 'infinity'::timestamptz), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+ WHERE tenant_id = {tenant} AND (created_at, id) < (coalesce($1, 'infinity'::timestamptz), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
  ORDER BY created_at DESC, id DESC LIMIT $3;
 
 -- name: unfinished
 -- The newest run of a source and collection that has not ended.
 SELECT *, lease_until > clock_timestamp() AS driven FROM docray.bulk_runs
- WHERE source = $1 AND collection_id IS NOT DISTINCT FROM $2 AND ended_at IS NULL ORDER BY created_at DESC LIMIT 1;
+ WHERE tenant_id = {tenant} AND source = $1 AND collection_id IS NOT DISTINCT FROM $2 AND ended_at IS NULL ORDER BY created_at DESC LIMIT 1;
 
 -- name: drive
 -- Makes the caller the driver, unless another one's lease holds. A run that failed may be driven again.
 UPDATE docray.bulk_runs
    SET fence = fence + 1, lease_until = clock_timestamp() + make_interval(secs => $2), state = 'running', error_code = NULL, error_message = NULL,
        ended_at = NULL, version = version + 1, updated_at = clock_timestamp()
- WHERE id = $1 AND lease_until <= clock_timestamp()
+ WHERE tenant_id = {tenant} AND id = $1 AND lease_until <= clock_timestamp()
 RETURNING fence;
 
 -- name: keep
 -- Extends the driver's lease and counts its seconds.
 UPDATE docray.bulk_runs
    SET lease_until = clock_timestamp() + make_interval(secs => $3), seconds = seconds + $4, version = version + 1, updated_at = clock_timestamp()
- WHERE id = $1 AND fence = $2 AND state = 'running'
+ WHERE tenant_id = {tenant} AND id = $1 AND fence = $2 AND state = 'running'
 RETURNING fence;
 
 -- name: hold
 -- Whether a driver still drives; the run stays as it is until the transaction ends.
-SELECT fence FROM docray.bulk_runs WHERE id = $1 AND fence = $2 AND state = 'running' FOR KEY SHARE;
+SELECT fence FROM docray.bulk_runs WHERE tenant_id = {tenant} AND id = $1 AND fence = $2 AND state = 'running' FOR KEY SHARE;
 
 -- name: finish
 -- Ends the run.
 UPDATE docray.bulk_runs
    SET state = CASE WHEN $3::text IS NULL THEN 'done' ELSE 'failed' END, error_code = $3, error_message = $4, lease_until = clock_timestamp(),
        ended_at = clock_timestamp(), version = version + 1, updated_at = clock_timestamp()
- WHERE id = $1 AND fence = $2 AND state = 'running'
+ WHERE tenant_id = {tenant} AND id = $1 AND fence = $2 AND state = 'running'
 RETURNING *, false AS driven;
 
 -- name: add_files
@@ -69,12 +69,12 @@ WITH given AS (
 UPDATE docray.bulk_runs r
    SET files = r.files + made.files, known = r.known + made.known, version = r.version + 1, updated_at = clock_timestamp()
   FROM (SELECT count(*) AS files, count(*) FILTER (WHERE state = 'known') AS known FROM made) made
- WHERE r.id = $2;
+ WHERE r.tenant_id = $1 AND r.id = $2;
 
 -- name: waiting
 -- Files of a range that still need work.
 SELECT n, uri, size_bytes, etag, title, metadata, document_id FROM docray.bulk_files
- WHERE run_id = $1 AND n >= $2 AND n < $3 AND state IN ('pending', 'taken') ORDER BY n;
+ WHERE tenant_id = {tenant} AND run_id = $1 AND n >= $2 AND n < $3 AND state IN ('pending', 'taken') ORDER BY n;
 
 -- name: settle
 -- Ends files that were taken and whose document has ended without the run: an ingest worker took it up, or it was deleted.
@@ -86,7 +86,7 @@ WITH ended AS (
       FROM docray.bulk_files t
       LEFT JOIN docray.documents d ON d.tenant_id = t.tenant_id AND d.id = t.document_id AND d.deleted_at IS NULL
       LEFT JOIN docray.generations g ON g.tenant_id = d.tenant_id AND g.document_id = d.id AND g.generation = d.next_generation - 1
-     WHERE t.run_id = $1 AND t.state = 'taken' AND (d.id IS NULL OR d.state IN ('ready', 'failed'))
+     WHERE t.tenant_id = {tenant} AND t.run_id = $1 AND t.state = 'taken' AND (d.id IS NULL OR d.state IN ('ready', 'failed'))
        AND f.tenant_id = t.tenant_id AND f.run_id = t.run_id AND f.n = t.n
     RETURNING f.state, f.pages, f.chunks, f.size_bytes
 ), counted AS (
@@ -97,7 +97,7 @@ WITH ended AS (
 UPDATE docray.bulk_runs r
    SET ready = r.ready + c.ready, failed = r.failed + c.failed, pages = r.pages + c.pages, chunks = r.chunks + c.chunks,
        size_bytes = r.size_bytes + c.size_bytes, version = r.version + 1, updated_at = clock_timestamp()
-  FROM counted c WHERE r.id = $1
+  FROM counted c WHERE r.tenant_id = {tenant} AND r.id = $1
 RETURNING c.files;
 
 -- name: take_generation
@@ -105,7 +105,7 @@ RETURNING c.files;
 UPDATE docray.generations g
    SET fence = g.fence + 1, lease_owner = $2, lease_until = clock_timestamp() + make_interval(secs => $4)
   FROM docray.documents d
- WHERE d.id = $1 AND d.deleted_at IS NULL AND g.tenant_id = d.tenant_id AND g.document_id = d.id AND g.generation = d.next_generation - 1
+ WHERE d.tenant_id = {tenant} AND d.id = $1 AND d.deleted_at IS NULL AND g.tenant_id = d.tenant_id AND g.document_id = d.id AND g.generation = d.next_generation - 1
    AND g.state IN ('queued', 'parsed', 'embedded', 'indexed')
    AND (g.lease_until IS NULL OR g.lease_until <= clock_timestamp() OR starts_with(g.lease_owner, $3))
    AND NOT EXISTS (SELECT FROM docray.purges p WHERE p.tenant_id = g.tenant_id AND p.document_id = g.document_id AND p.generation = g.generation)
@@ -114,26 +114,26 @@ RETURNING g.tenant_id, g.document_id, g.generation, g.state, g.fence, g.attempt,
 
 -- name: note_taken
 -- A file's document, as long as the file has not ended.
-UPDATE docray.bulk_files SET state = 'taken', document_id = $3 WHERE run_id = $1 AND n = $2 AND state IN ('pending', 'taken');
+UPDATE docray.bulk_files SET state = 'taken', document_id = $3 WHERE tenant_id = {tenant} AND run_id = $1 AND n = $2 AND state IN ('pending', 'taken');
 
 -- name: end_file
 -- How a file ended, once, and the run's counters with it.
 WITH ended AS (
     UPDATE docray.bulk_files
        SET state = $3, document_id = coalesce($4, document_id), failure_code = $5, failure_message = $6, pages = $7, chunks = $8
-     WHERE run_id = $1 AND n = $2 AND state IN ('pending', 'taken')
+     WHERE tenant_id = {tenant} AND run_id = $1 AND n = $2 AND state IN ('pending', 'taken')
     RETURNING state
 )
 UPDATE docray.bulk_runs r
    SET ready = r.ready + (e.state = 'ready')::integer, failed = r.failed + (e.state = 'failed')::integer,
        duplicate = r.duplicate + (e.state = 'duplicate')::integer, pages = r.pages + $7, chunks = r.chunks + $8, size_bytes = r.size_bytes + $9,
        version = r.version + 1, updated_at = clock_timestamp()
-  FROM ended e WHERE r.id = $1;
+  FROM ended e WHERE r.tenant_id = {tenant} AND r.id = $1;
 
 -- name: failures
 -- Files that could not be ingested, in order, with why.
-SELECT n, uri, failure_code, failure_message FROM docray.bulk_files WHERE run_id = $1 AND failure_code IS NOT NULL ORDER BY n LIMIT $2;
+SELECT n, uri, failure_code, failure_message FROM docray.bulk_files WHERE tenant_id = {tenant} AND run_id = $1 AND failure_code IS NOT NULL ORDER BY n LIMIT $2;
 
 -- name: failure_counts
 -- How many files failed, by reason.
-SELECT failure_code, count(*) AS files FROM docray.bulk_files WHERE run_id = $1 AND failure_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1;
+SELECT failure_code, count(*) AS files FROM docray.bulk_files WHERE tenant_id = {tenant} AND run_id = $1 AND failure_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1;
