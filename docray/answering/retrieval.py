@@ -52,7 +52,9 @@ class SearchService:
         run.lap("embed")
         ranking = await self._rank(principal, request, question)
         run.lap("retrieve")
-        groups = await self._confirm(principal, request, ranking)
+        groups, stale = await self._confirm(principal, request, ranking)
+        if stale and len(groups) < request.limit:  # perhaps a document was replaced between the two: its new passages are ranked now
+            groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question))
         run.lap("authority")
         scored = await self._rerank(request, groups, run)
         stems = query_stems(request.query)
@@ -89,8 +91,9 @@ class SearchService:
             return single(await self._index.search_dense(tenant_id, embedded.vector, limit, scope, model_id))
         return fuse(*await self._index.search_hybrid(tenant_id, query, embedded.vector, limit, scope, model_id), embedded.share)
 
-    async def _confirm(self, principal: Principal, request: SearchRequest, ranking: Sequence[Fused]) -> list[Group]:
-        """The best of the ranking that PostgreSQL confirms, neighbours merged; reads on, twice at most, while that leaves too few."""
+    async def _confirm(self, principal: Principal, request: SearchRequest, ranking: Sequence[Fused]) -> tuple[list[Group], bool]:
+        """The best of the ranking that PostgreSQL confirms, neighbours merged, and whether it did not confirm some; reads on, twice at most,
+        while that leaves too few."""
         needed = max(request.limit, _RERANKED if self._reranks(request) else 0)
         passages: dict[UUID, Passage] = {}
         groups: list[Group] = []
@@ -106,7 +109,7 @@ class SearchService:
                 passages.update(await transaction.passages.read(wanted, request.scope))
             asked += len(wanted)
             groups = groups_of(ranking[:asked], passages, merge=request.merge_neighbours)
-        return groups
+        return groups, len(passages) < asked
 
     def _reranks(self, request: SearchRequest) -> bool:
         return self._reranker is not None and (self._rerank_by_default if request.rerank is None else request.rerank)

@@ -1,6 +1,7 @@
 """What every chunk index promises: ids of a tenant's nearest and best passages, and nothing left after a purge."""
 
 import asyncio
+import random
 import uuid
 from collections.abc import Sequence
 
@@ -236,10 +237,12 @@ async def test_words_that_stand_nearly_everywhere_count_for_the_documents_that_r
 
 
 async def test_reading_little_of_common_words_changes_next_to_nothing(index, database):
-    tenant = new_id()
+    tenant, dice = new_id(), random.Random(5)  # what is read first goes by the documents' ids: the same ones each time
     for n in range(150):
         rare = f"zinc{n % 10}" if n % 3 == 0 else "tin"
-        await add(index, tenant, [f"The {rare} report of the town and the harvest of the year." + " The harvest." * (n % 7)], vectors=directions(1))
+        document = uuid.UUID(int=dice.getrandbits(128), version=4)
+        text = f"The {rare} report of the town and the harvest of the year." + " The harvest." * (n % 7)
+        await add(index, tenant, [text], document=document, vectors=directions(1))
 
     async def best(query: str, limits: Limits) -> list[tuple[int, int]]:
         async with database.tenant_tx(tenant) as connection:

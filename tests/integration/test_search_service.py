@@ -224,3 +224,33 @@ async def test_a_ready_document_that_the_index_lost_is_no_error(service, catalog
     lease = await queue.lease("test", 60.0)
     await take_to(queue, lease, State.READY)
     assert (await service.search(principal, SearchRequest(query="word11"))).hits == ()
+
+
+async def test_a_document_replaced_between_ranking_and_reading_is_found_by_its_new_text(
+    service, index, catalog, queue, engine, principal, facts, monkeypatch,
+):  # fmt: skip
+    document, _ = facts
+    question = "Which committee approved zinc roofing?"
+    search, replaced = service._index.search_hybrid, []
+
+    async def ranks_then_is_overtaken(*arguments):
+        ranking = await search(*arguments)
+        if not replaced:
+            async with catalog.transaction(principal) as tx:
+                _, generation = await tx.documents.insert_generation(document.id, sha256="1" * 64, size_bytes=1, filename=None)
+            lease = await queue.lease("test", 60.0)
+            pages = (page_of(1, FACTS[0] + " It was dear."),)
+            chunks = Chunker(max_tokens=200, count_tokens=engine._engine.count_tokens).chunk(pages, title=None, filename="x.pdf")
+            await queue.record_parsed(lease, pages, chunks, None)
+            ids = [chunk_id(principal.tenant_id, document.id, generation, chunk.n) for chunk in chunks]
+            vectors = await engine.embed_passages([chunk.indexed_text for chunk in chunks])
+            await index.upsert(principal.tenant_id, document.id, generation, list(zip(ids, chunks, strict=True)), vectors, engine.model_id)
+            await queue.record_state(lease, State.PARSED, State.EMBEDDED, embedding_model=engine.model_id, dimension=engine.dimension)
+            await queue.record_state(lease, State.EMBEDDED, State.INDEXED)
+            await queue.publish(lease)
+            replaced.append(generation)
+        return ranking
+
+    monkeypatch.setattr(service._index, "search_hybrid", ranks_then_is_overtaken)
+    results = await service.search(principal, SearchRequest(query=question))
+    assert [(hit.generation, "dear" in hit.text) for hit in results.hits] == [(replaced[0], True)]
