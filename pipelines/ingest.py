@@ -24,9 +24,9 @@ import ray
 
 from docray import settings as environment
 from docray import wiring
-from docray.domain.bulk import BulkRun, Driver, RunInProgress, SourceFile
+from docray.domain.bulk import BulkRun, Driver, SourceFile
 from docray.domain.catalog import Paging
-from docray.domain.errors import DocrayError, DuplicateName, LostLease, NotFound
+from docray.domain.errors import DocrayError, DuplicateName, LostLease, NotFound, RunInProgress
 from docray.domain.ids import new_id, parse_id
 from docray.settings import Settings
 from docray.wiring import BulkStores
@@ -120,6 +120,7 @@ class Ingestion:
             return self._run(stores)
         finally:
             stores.close()
+            ray.shutdown()  # or it goes on telling of its nodes on stdout
 
     def _run(self, stores: "Opened[BulkStores]") -> Mapping[str, Any]:
         desk = Desk(stores, self._options, self._settings)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 
+from docray.domain.bulk import BulkRun
 from docray.domain.catalog import Listing
 from docray.domain.documents import Collection, Document, Failure, Membership, Page, PageBoxes, Progress, Replacement
 from docray.domain.principals import ApiKey, Principal, Tenant
@@ -73,6 +74,32 @@ def document(value: Document) -> Json:
         "updated_at": time(value.updated_at),
         "ready_at": time(value.ready_at),
     }
+
+
+def job(value: BulkRun) -> Json:
+    """A bulk run as a job."""
+    return {
+        "id": value.id,
+        "object": "job",
+        "kind": "bulk_ingest",
+        "source": value.source,
+        "collection_id": value.collection_id,
+        "state": value.state,
+        "error": None if value.error_code is None else {"code": value.error_code, "message": value.error_message},
+        "files": {
+            "total": value.files, "ended": value.ended, "ready": value.ready, "failed": value.failed, "duplicate": value.duplicate,
+            "known": value.known,
+        },
+        "pages": value.pages,
+        "chunks": value.chunks,
+        "size_bytes": value.size_bytes,
+        "seconds": round(value.seconds, 3),
+        "pages_per_s": None if value.pages_per_s is None else round(value.pages_per_s, 3),
+        "seconds_left": None if value.seconds_left is None else round(value.seconds_left, 1),
+        "created_at": time(value.created_at),
+        "updated_at": time(value.updated_at),
+        "ended_at": time(value.ended_at),
+    }  # fmt: skip
 
 
 def _progress(value: Progress) -> Json:

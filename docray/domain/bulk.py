@@ -11,15 +11,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from docray.domain.errors import Conflict
-
-
-class RunInProgress(Conflict):
-    """Another driver runs this job. Wait until it has ended; one that died is given up after a minute."""
-
-    code = "run_in_progress"
-    retryable = True
-
 
 class FileState(enum.StrEnum):
     """What became of a file of a run."""

@@ -27,6 +27,7 @@
     │   └── Overloaded                 overloaded
     ├── Unavailable                    unavailable          503
     ├── LostLease                      (internal: the fence moved on)
+    ├── RunInProgress                  (internal: a bulk run has another driver)
     └── ExtractionFailed               (internal: a file that cannot be read; carries a FailureCode)
 
 The class docstring is the default message: it is shown to callers and says what to do. State lives in `args`, positional, so that
@@ -221,6 +222,10 @@ class Unavailable(DocrayError):
 
 class LostLease(DocrayError):
     """The work was taken over by another worker, or the document was deleted."""
+
+
+class RunInProgress(DocrayError):
+    """Another driver runs this job. Wait until it has ended; one that died is given up after a minute."""
 
 
 class ExtractionFailed(DocrayError):

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from docray.domain.bulk import BulkRun, Driver, Ended, RunFile, RunInProgress, RunState, SourceFile
+from docray.domain.bulk import BulkRun, Driver, Ended, RunFile, RunState, SourceFile
 from docray.domain.catalog import Listing, Paging
-from docray.domain.errors import LostLease, NotFound
+from docray.domain.errors import LostLease, NotFound, RunInProgress
 from docray.domain.jobs import Lease
 from docray.stores import cursors
 from docray.stores.postgres_session import Session

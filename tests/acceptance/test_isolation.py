@@ -32,7 +32,8 @@ def victim(instance: Running) -> Iterator[dict[str, str]]:
         data = pdf([lines(f"The {CANARY} valve was opened in 1913.")])
         document = client.wait(client.upload(io.BytesIO(data), filename=f"{CANARY}.pdf", collection_ids=[collection["id"]])["id"], timeout_s=120)
         key = client.call("POST", "/v1/api-keys", json={"name": CANARY, "scopes": ["search"]})
-        yield {"document_id": document["id"], "collection_id": collection["id"], "key_id": key["id"]}
+        job_id = str(new_id())  # of nobody: tests/isolation has real jobs
+        yield {"document_id": document["id"], "collection_id": collection["id"], "key_id": key["id"], "job_id": job_id}
         client.delete(document["id"])
 
 

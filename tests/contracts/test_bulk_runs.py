@@ -3,10 +3,10 @@
 import pytest
 from catalog_factories import add_document, add_ready, take_to
 
-from docray.domain.bulk import Ended, FileState, RunInProgress, RunState, SourceFile
+from docray.domain.bulk import Ended, FileState, RunState, SourceFile
 from docray.domain.catalog import Paging
 from docray.domain.documents import State
-from docray.domain.errors import LostLease, NotFound
+from docray.domain.errors import LostLease, NotFound, RunInProgress
 from docray.domain.ids import new_id
 
 READY = Ended(state=FileState.READY, pages=3, chunks=7, size_bytes=10)

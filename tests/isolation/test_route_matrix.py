@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -49,6 +50,7 @@ class Tenant:
     document: str = ""
     collection: str = ""
     key: str = ""
+    job: str = ""
 
     async def prepared(self) -> "Tenant":
         """Makes what is read only."""
@@ -127,6 +129,8 @@ async def credentials(api: Api, database) -> tuple[Tenant, dict[str, str]]:  # n
         for made in (expired, revoked):
             await tx.api_keys.insert(made.key, made.secret_hash)
         await tx.api_keys.revoke(revoked.key.id)
+        tenant.job = str(new_id())
+        await tx.bulk_runs.insert(UUID(tenant.job), "/in", None)
     scopes = {scope.value: await owner.key(scope.value) for scope in (Scope.SEARCH, Scope.ASK, Scope.INGEST, Scope.MCP)}
     return tenant, {
         "anonymous": "", "wrong": make_key("wrong", []).secret, "expired": expired.secret, "revoked": revoked.secret, **scopes,
@@ -146,7 +150,7 @@ async def test_every_credential_gets_on_every_route_what_the_matrix_says(credent
 async def status(tenant: Tenant, route: Route, secret: str) -> int:
     """What a credential gets on a route, for the tenant's own things."""
     method, path = route.split(" ")
-    ids = {"document_id": tenant.document, "collection_id": tenant.collection, "key_id": tenant.key, "page": "1"}
+    ids = {"document_id": tenant.document, "collection_id": tenant.collection, "key_id": tenant.key, "job_id": tenant.job, "page": "1"}
     if route in USED_UP:
         ids |= await USED_UP[route](tenant)
     async with tenant.api.client(secret) as client:

@@ -33,6 +33,7 @@ CALLS = {  # the contract's calls and what they answer when all is well
     "POST /v1/api-keys": {"201"}, "GET /v1/api-keys": {"200"}, "GET /v1/api-keys/{key_id}": {"200"}, "DELETE /v1/api-keys/{key_id}": {"200"},
     "POST /v1/tenants": {"201"}, "GET /v1/me": {"200"}, "GET /healthz": {"200"}, "GET /readyz": {"200"},
     "GET /v1/status": {"200"},  # an addition of ours, for `docray status`
+    "GET /v1/jobs": {"200"}, "GET /v1/jobs/{job_id}": {"200"}, "GET /v1/jobs/{job_id}/events": {"200"},
 }  # fmt: skip
 
 FIELDS = {  # the contract's objects
