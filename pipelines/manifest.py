@@ -17,7 +17,8 @@ from ray.data.datasource import Datasource, ReadTask
 from docray import settings as environment
 from docray import wiring
 from docray.domain.bulk import RunFile, SourceFile
-from pipelines.plan import Plan
+from docray.ingestion.bulk import patiently
+from pipelines.plan import Plan, crossing_ray
 
 FILES_A_TASK = 64
 ROW_BYTES = 400
@@ -55,7 +56,8 @@ class Manifest(Datasource):
             metadata = BlockMetadata(num_rows=None, size_bytes=(end - first) * ROW_BYTES, input_files=None, exec_stats=None)
 
             def read(first: int = first, end: int = end) -> Iterator[pyarrow.Table]:
-                yield table_of(asyncio.run(waiting(plan, first, end)))
+                with crossing_ray():
+                    yield table_of(asyncio.run(patiently(lambda: waiting(plan, first, end))))
 
             tasks.append(ReadTask(read, metadata, schema=SCHEMA))
         return tasks

@@ -8,16 +8,18 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from docray.domain.bulk import Driver
+from docray.domain.errors import DocrayError
 from docray.domain.principals import Principal, Scope
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ class Opened(Generic[T]):
             self.close()
             raise
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Waits for a coroutine in the loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
@@ -74,6 +76,15 @@ class Opened(Generic[T]):
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+@contextlib.contextmanager
+def crossing_ray() -> Iterator[None]:
+    """Lets errors of ours leave an operator without their causes: a driver's own exceptions do not survive pickling."""
+    try:
+        yield
+    except DocrayError as error:
+        raise error.with_traceback(None) from None
 
 
 @functools.cache

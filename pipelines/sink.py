@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ray.data.block import Block, BlockAccessor
 from docray import settings as environment
 from docray import wiring
 from docray.ingestion.bulk import BulkWriter
-from pipelines.plan import Plan, opened_once
+from pipelines.plan import Plan, crossing_ray, opened_once
 from pipelines.stages.embed import unpacked
 
 _AT_ONCE = 2  # documents of a task: while one waits for PostgreSQL the other's postings are made
@@ -31,7 +31,8 @@ class Catalogue(Datasink[dict[str, int]]):
         told: Counter[str] = Counter()
         for block in blocks:
             rows = [row for row in BlockAccessor.for_block(block).iter_rows(public_row_format=True) if row["payload"]]
-            told.update(opened.run(_written(opened.service, self._plan, rows)))
+            with crossing_ray():
+                told.update(opened.run(_written(opened.service, self._plan, rows)))
         return dict(told)
 
 
@@ -42,7 +43,7 @@ def _writer() -> Any:
 async def _written(writer: BulkWriter, plan: Plan, rows: list[Any]) -> Counter[str]:
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(row: Any) -> bool:
+    async def one(row: Mapping[str, Any]) -> bool:
         async with slots:
             file = unpacked(row["payload"])
             vectors = np.frombuffer(row["vectors"], np.float32).reshape(len(file.chunks), -1)

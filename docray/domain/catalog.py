@@ -241,6 +241,10 @@ class BulkRuns(Protocol):
         """Ends the files that were taken and whose document has ended without the run; how many."""
         ...
 
+    async def document_of(self, driver: Driver, n: int) -> UUID | None:
+        """The document that a file has, None before its bytes were read."""
+        ...
+
     async def take(self, driver: Driver, n: int, document_id: UUID, lease_s: float) -> Lease | None:
         """Leases the newest generation of a file's document for the run. None when it is in somebody else's hands, or has ended."""
         ...

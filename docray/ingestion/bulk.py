@@ -59,9 +59,9 @@ class BulkReader:
     async def read(self, principal: Principal, driver: Driver, run_file: RunFile, collection_ids: Sequence[UUID] = ()) -> ReadFile | None:
         """The file, ready to be embedded; None when it has ended, or is in other hands. LostLease when another driver drives."""
         try:
-            lease = await _patiently(lambda: self._lease(principal, driver, run_file, collection_ids))
+            lease = await patiently(lambda: self._lease(principal, driver, run_file, collection_ids))
         except (NotAPdf, TooLarge, FileNotFoundError, *_TRANSIENT) as error:
-            await self._end(principal, driver, run_file, Ended(state=FileState.FAILED, failure=_reason(error)))
+            await _end(self._catalog, principal, driver, run_file.n, Ended(state=FileState.FAILED, failure=_reason(error)))
             return None
         if lease is None:
             return None
@@ -74,7 +74,7 @@ class BulkReader:
             return None
         except _TRANSIENT:
             failure = Failure.of(FailureCode.DEPENDENCY)
-        await self._fail(principal, driver, run_file, lease, failure)
+        await _fail(self._catalog, self._queue, principal, driver, (run_file.n, lease), failure)
         return None
 
     async def _lease(self, principal: Principal, driver: Driver, run_file: RunFile, collection_ids: Sequence[UUID]) -> Lease | None:
@@ -84,7 +84,8 @@ class BulkReader:
 
         async def conclude(tx: Transaction, accepted: Accepted) -> Lease | None:
             document = accepted.document
-            if not accepted.duplicate:
+            # A try before this one may have made it, its answer being lost on the way.
+            if not accepted.duplicate or await tx.bulk_runs.document_of(driver, run_file.n) == document.id:
                 return await tx.bulk_runs.take(driver, run_file.n, document.id, LEASE_S)
             await tx.bulk_runs.end(driver, run_file.n, Ended(state=FileState.DUPLICATE, document_id=document.id))
             return None
@@ -97,20 +98,6 @@ class BulkReader:
                 file=await staging.finish(), filename=file.uri, title=file.title, metadata=file.metadata, collection_ids=tuple(collection_ids)
             )
             return await self._documents.accept(principal, upload, conclude)
-
-    async def _fail(self, principal: Principal, driver: Driver, run_file: RunFile, lease: Lease, failure: Failure) -> None:
-        try:
-            await self._queue.fail(lease, failure)
-        except LostLease:
-            return
-        ended = Ended(
-            state=FileState.FAILED, document_id=lease.document_id, failure=(failure.code.value, failure.message), size_bytes=lease.size_bytes
-        )
-        await self._end(principal, driver, run_file, ended)
-
-    async def _end(self, principal: Principal, driver: Driver, run_file: RunFile, ended: Ended) -> None:
-        async with self._catalog.transaction(principal) as tx:
-            await tx.bulk_runs.end(driver, run_file.n, ended)
 
 
 class BulkWriter:
@@ -137,13 +124,38 @@ class BulkWriter:
             return False
         except _TRANSIENT as error:
             log.warning("a document could not be written", action="write_failed", document_id=str(lease.document_id), exc_info=error)
-            ended = Ended(state=FileState.FAILED, document_id=lease.document_id, failure=_reason(error), size_bytes=lease.size_bytes)
-            async with self._catalog.transaction(principal) as tx:
-                await tx.bulk_runs.end(driver, file.n, ended)
+            await _fail(self._catalog, self._queue, principal, driver, (file.n, lease), Failure.of(FailureCode.DEPENDENCY))
             return False
-        async with self._catalog.transaction(principal) as tx:
-            await tx.bulk_runs.end(driver, file.n, await _ready(tx, lease))
+        await _end(self._catalog, principal, driver, file.n, lambda tx: _ready(tx, lease))
         return True
+
+
+async def _end(
+    catalog: Catalog, principal: Principal, driver: Driver, n: int, ended: Ended | Callable[[Transaction], Awaitable[Ended]]
+) -> None:
+    """Notes how a file ended, as given or as its transaction sees it. LostLease when another driver drives."""
+
+    async def end() -> None:
+        async with catalog.transaction(principal) as tx:
+            await tx.bulk_runs.end(driver, n, ended if isinstance(ended, Ended) else await ended(tx))
+
+    await patiently(end)
+
+
+async def _fail(
+    catalog: Catalog, queue: JobQueue, principal: Principal, driver: Driver, held: tuple[int, Lease], failure: Failure
+) -> None:
+    """Fails a file's generation and the file with it; neither where the generation is in other hands by now."""
+    n, lease = held
+    async with catalog.transaction(principal) as tx:  # a lease taken anew after a transient error has another fence
+        known = await tx.bulk_runs.take(driver, n, lease.document_id, LEASE_S)
+    if known is None:
+        return
+    await patiently(lambda: queue.fail(known, failure))
+    ended = Ended(
+        state=FileState.FAILED, document_id=lease.document_id, failure=(failure.code.value, failure.message), size_bytes=lease.size_bytes
+    )
+    await _end(catalog, principal, driver, n, ended)
 
 
 async def _ready(tx: Transaction, lease: Lease) -> Ended:
@@ -182,7 +194,7 @@ async def _under_lease(
     raise AssertionError("the last try returns or raises")
 
 
-async def _patiently(step: Callable[[], Awaitable[T]]) -> T:
+async def patiently(step: Callable[[], Awaitable[T]]) -> T:
     """Tries what may be away for a moment again after 1, 2 and 4 s."""
     for delay_s in (*RETRY_DELAYS_S, None):
         try:

@@ -84,6 +84,11 @@ class PostgresBulkRuns:
         await self._hold(driver)
         return await self._connection.fetchval(_SQL["settle"], driver.run_id) or 0
 
+    async def document_of(self, driver: Driver, n: int) -> UUID | None:
+        """The document that a file has, None before its bytes were read."""
+        found: UUID | None = await self._connection.fetchval(_SQL["document_of"], driver.run_id, n)
+        return found
+
     async def take(self, driver: Driver, n: int, document_id: UUID, lease_s: float) -> Lease | None:
         """Leases the newest generation of a file's document. None when it is in somebody else's hands, or has ended."""
         row = await self._connection.fetchrow(_SQL["take_generation"], document_id, driver.owner, f"bulk/{driver.run_id}/", lease_s)

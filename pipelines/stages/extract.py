@@ -7,7 +7,7 @@ from docray import settings as environment
 from docray import wiring
 from models.configured import token_counter
 from pipelines.manifest import run_file_of
-from pipelines.plan import Opened, Plan
+from pipelines.plan import Opened, Plan, crossing_ray
 from pipelines.sources import fetch
 
 
@@ -28,6 +28,7 @@ class ExtractDocuments:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Reads one file."""
         plan = self._plan
-        read = self._reader.run(self._reader.service.read(plan.principal, plan.driver, run_file_of(row), plan.collection_ids))
+        with crossing_ray():
+            read = self._reader.run(self._reader.service.read(plan.principal, plan.driver, run_file_of(row), plan.collection_ids))
         payload = pickle.dumps(read, protocol=5) if read is not None else b""
         return {"n": row["n"], "chunks": len(read.chunks) if read else 0, "payload": payload}

@@ -1,5 +1,6 @@
 """Bulk runs as people start them, on a real Ray: every file ends, once, whatever dies on the way."""
 
+import asyncio
 import json
 import shutil
 import time
@@ -148,6 +149,43 @@ async def test_too_many_failures_end_the_run_and_not_the_documents(
     mended = ingest.run(source)
     assert (mended["state"], mended["files"], mended["failures_by_code"]) == ("done", 6, {"no_text": 4})
     assert await states(catalog, principal) == {"ready": 2, "failed": 4}
+
+
+async def test_a_run_is_stopped_in_the_middle_and_what_it_dropped_is_taken_up(
+    site: Site, ingest: Command, catalog, principal: Principal, tmp_path: Path,
+) -> None:  # type: ignore[no-untyped-def]  # fmt: skip
+    source = filled(tmp_path / "in", 60, pages=8)
+    for number in range(3):
+        (source / f"a-scan-{number}.pdf").write_bytes(scan(number + 1))
+    told = ingest.run(source, "--max-failures", 1, expect=1)
+    assert (told["state"], told["error"]["code"]) == ("failed", "too_many_failures")
+    assert told["ready"] < 60, "it was through before it could be stopped"
+    mended = ingest.run(source)
+    assert mended["state"] == "done"
+    assert await states(catalog, principal) == {"ready": 60, "failed": 3}
+    assert await all_is_well(site, principal) == []
+
+
+async def test_a_run_goes_on_when_the_database_was_away(
+    site: Site, ingest: Command, catalog, principal: Principal, tmp_path: Path,
+) -> None:  # type: ignore[no-untyped-def]  # fmt: skip
+    source = filled(tmp_path / "in", 24, pages=3)
+    process = ingest.start(source)
+    deadline = time.monotonic() + 120
+    while (await states(catalog, principal)).get("ready", 0) < 2:
+        assert process.poll() is None, "it was through before the database went away"
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
+    connection = await asyncpg.connect(site.dsn(postgres.SUPERUSER))
+    for _ in range(20):  # every connection is cut, again and again
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+        await asyncio.sleep(0.3)
+    await connection.close()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-4000:]
+    told = json.loads(out)
+    assert (told["state"], told["ready"], told["failed"]) == ("done", 24, 0)
+    assert await all_is_well(site, principal) == []
 
 
 @pytest.mark.parametrize(

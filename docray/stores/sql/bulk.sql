@@ -112,6 +112,10 @@ UPDATE docray.generations g
 RETURNING g.tenant_id, g.document_id, g.generation, g.state, g.fence, g.attempt, g.lease_until, g.blob_key,
           coalesce(g.filename, d.filename) AS filename, d.title, g.size_bytes;
 
+-- name: document_of
+-- The document of a file.
+SELECT document_id FROM docray.bulk_files WHERE tenant_id = {tenant} AND run_id = $1 AND n = $2;
+
 -- name: note_taken
 -- A file's document, as long as the file has not ended.
 UPDATE docray.bulk_files SET state = 'taken', document_id = $3 WHERE tenant_id = {tenant} AND run_id = $1 AND n = $2 AND state IN ('pending', 'taken');
