@@ -213,7 +213,7 @@ class BulkRuns(Protocol):
     async def list(self, paging: Paging) -> Listing[BulkRun]: ...
 
     async def unfinished(self, source: str, collection_id: UUID | None) -> BulkRun | None:
-        """The newest run of this source and collection that has not ended."""
+        """The newest run of this source and collection, unless it is through."""
         ...
 
     async def drive(self, run_id: UUID, lease_s: float) -> Driver:

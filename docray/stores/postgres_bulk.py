@@ -42,7 +42,7 @@ class PostgresBulkRuns:
         return cursors.page_of(_LIST, rows, [run_of(row) for row in rows], paging, at="created_at")
 
     async def unfinished(self, source: str, collection_id: UUID | None) -> BulkRun | None:
-        """The newest run of this source and collection that has not ended."""
+        """The newest run of this source and collection, unless it is through."""
         row = await self._connection.fetchrow(_SQL["unfinished"], source, collection_id)
         return run_of(row) if row else None
 

@@ -85,7 +85,10 @@ async def test_a_run_has_one_driver_and_one_that_died_is_followed(catalog, princ
                 await late(tx)
     await end(catalog, principal, second, 0, READY)
     async with catalog.transaction(principal) as tx:
-        assert (await tx.bulk_runs.finish(second)).state is RunState.DONE
+        assert (await tx.bulk_runs.finish(second, ("internal", "It broke."))).state is RunState.FAILED
+        assert (await tx.bulk_runs.unfinished("/pdfs", None)).id == first.run_id
+        third = await tx.bulk_runs.drive(first.run_id, 60)
+        assert (await tx.bulk_runs.finish(third)).state is RunState.DONE
         assert await tx.bulk_runs.unfinished("/pdfs", None) is None
 
 

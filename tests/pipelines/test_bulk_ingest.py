@@ -19,6 +19,7 @@ from docray.domain.principals import Principal
 from docray.instance import postgres
 from pipelines.ingest import main
 
+CUT_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 
@@ -161,7 +162,7 @@ async def test_a_run_is_stopped_in_the_middle_and_what_it_dropped_is_taken_up(
     assert (told["state"], told["error"]["code"]) == ("failed", "too_many_failures")
     assert told["ready"] < 60, "it was through before it could be stopped"
     mended = ingest.run(source)
-    assert mended["state"] == "done"
+    assert (mended["state"], mended["job_id"]) == ("done", told["job_id"])
     assert await states(catalog, principal) == {"ready": 60, "failed": 3}
     assert await all_is_well(site, principal) == []
 
@@ -178,7 +179,7 @@ async def test_a_run_goes_on_when_the_database_was_away(
         await asyncio.sleep(0.2)
     connection = await asyncpg.connect(site.dsn(postgres.SUPERUSER))
     for _ in range(20):  # every connection is cut, again and again
-        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+        await connection.execute(CUT_ALL)
         await asyncio.sleep(0.3)
     await connection.close()
     out, err = process.communicate(timeout=300)

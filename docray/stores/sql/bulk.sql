@@ -13,9 +13,11 @@ SELECT *, lease_until > clock_timestamp() AS driven FROM docray.bulk_runs
  ORDER BY created_at DESC, id DESC LIMIT $3;
 
 -- name: unfinished
--- The newest run of a source and collection that has not ended.
-SELECT *, lease_until > clock_timestamp() AS driven FROM docray.bulk_runs
- WHERE tenant_id = {tenant} AND source = $1 AND collection_id IS NOT DISTINCT FROM $2 AND ended_at IS NULL ORDER BY created_at DESC LIMIT 1;
+-- The newest run of a source and collection, unless it is through: one that failed goes on too, for it holds leases of documents.
+SELECT *, lease_until > clock_timestamp() AS driven
+  FROM (SELECT * FROM docray.bulk_runs WHERE tenant_id = {tenant} AND source = $1 AND collection_id IS NOT DISTINCT FROM $2
+         ORDER BY created_at DESC, id DESC LIMIT 1) newest
+ WHERE state <> 'done';
 
 -- name: drive
 -- Makes the caller the driver, unless another one's lease holds. A run that failed may be driven again.
