@@ -19,6 +19,12 @@ def event(name: str, data: bytes, event_id: str | None = None) -> bytes:
     return f"{first}event: {name}\ndata: ".encode() + data + b"\n\n"
 
 
+def last_seen(headers: Mapping[str, str]) -> int:
+    """The version in `Last-Event-ID`, 0 for none and for what is no id of ours."""
+    given = headers.get("last-event-id", "")
+    return int(given) if given.isdecimal() and len(given) < 19 else 0
+
+
 class Feed:
     """Pieces from a generator that runs in a task of its own: a reader that waits, comments or leaves never interrupts it half-way."""
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from docray.api import render
 from docray.api.calls import Call, Reading
-from docray.api.event_stream import EventStream, Feed, event
+from docray.api.event_stream import EventStream, Feed, event, last_seen
 from docray.api.openapi import media, parameter
 from docray.api.routes.paths import DocumentId
 from docray.api.routing import make_router, needs
@@ -30,8 +30,7 @@ _PERIOD_S = 0.3
 @needs(READ)
 async def read_events(call: Reading, document_id: DocumentId) -> Response:
     """Follows a document until it is ready, failed or deleted."""
-    given = call.request.headers.get("last-event-id", "")
-    seen = int(given) if given.isdecimal() and len(given) < 19 else 0
+    seen = last_seen(call.request.headers)
     async with call.transaction() as tx:
         document = await tx.documents.get(document_id)
     return EventStream(Feed(_changes(call, document, seen)))

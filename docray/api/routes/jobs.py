@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from docray.api import render
 from docray.api.calls import Call, Reading
-from docray.api.event_stream import EventStream, Feed, event
+from docray.api.event_stream import EventStream, Feed, event, last_seen
 from docray.api.openapi import media, parameter
 from docray.api.routes.paths import After, JobId, Limit
 from docray.api.routing import make_router, needs
@@ -48,8 +48,7 @@ async def read_job(call: Reading, job_id: JobId) -> Response:
 @needs(READ)
 async def read_job_events(call: Reading, job_id: JobId) -> Response:
     """Follows a bulk ingestion until it ends or is interrupted."""
-    given = call.request.headers.get("last-event-id", "")
-    seen = int(given) if given.isdecimal() and len(given) < 19 else 0
+    seen = last_seen(call.request.headers)
     async with call.transaction() as tx:
         run = await tx.bulk_runs.get(job_id)
     return EventStream(Feed(_changes(call, run, seen)))
