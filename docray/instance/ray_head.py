@@ -136,8 +136,10 @@ class RayHead:
             "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.ingress_grpc + _BLOCK - 1),
         }
 
-    def deploy(self, port: int, embedder: str) -> bool:
+    def deploy(self, port: int, embedder: str, *, answering_only: bool = False) -> bool:
         """Hands Serve `serve_config.yaml` with this instance's port; whether it was accepted. Doing it again does no harm.
+
+        `answering_only` leaves out the applications that answer no requests: on two cores their start would hold up those that do.
 
         The first call starts Serve, which on a busy machine can take longer than Serve itself allows: then it answers 500, and the
         next call finds it started. httpx.HTTPStatusError when the configuration is refused.
@@ -145,7 +147,7 @@ class RayHead:
         try:
             response = httpx.put(
                 f"{self.dashboard_url}/api/serve/applications/",
-                json=serve_config(port, embedder),
+                json=serve_config(port, embedder, answering_only=answering_only),
                 headers=self._headers(),
                 timeout=60.0,
                 trust_env=False,
@@ -164,10 +166,15 @@ class RayHead:
         return {"Authorization": f"Bearer {self._token}"}
 
 
-def serve_config(port: int, embedder: str) -> dict[str, Any]:
-    """`serve_config.yaml` for this instance's host and port; `embedder` (`local` or `remote`) goes to every application."""
+def serve_config(port: int, embedder: str, *, answering_only: bool = False) -> dict[str, Any]:
+    """`serve_config.yaml` for this instance's host and port; `embedder` (`local` or `remote`) goes to every application.
+
+    `answering_only`: without the applications that have no route.
+    """
     config: dict[str, Any] = yaml.safe_load((project_root() / "serve_config.yaml").read_text(encoding="utf-8"))
     config["http_options"] = {**config.get("http_options", {}), "host": _HOST, "port": port}
+    if answering_only:
+        config["applications"] = [application for application in config["applications"] if application["route_prefix"]]
     for application in config["applications"]:
         application["args"] = {**application.get("args", {}), "embedder": embedder}
     return config

@@ -98,7 +98,6 @@ class Supervisor:
             self._wait_for("PostgreSQL", lambda: postgres.is_ready(folder))
         api_key = wiring.prepare_database(self._settings, admin_dsn=self._admin_dsn(folder), app_dsn=self._app_dsn(folder), secrets=self._files)
         self._deploy()
-        self._wait_for("the API", lambda: answers(f"http://127.0.0.1:{self._port}/readyz"))
         assert self._head is not None
         url = f"http://127.0.0.1:{self._port}"
         self._files.write(
@@ -140,10 +139,13 @@ class Supervisor:
         self._note_children()
 
     def _deploy(self) -> None:
+        """The API first, alone, then what works in the background: until it runs, uploads wait in the queue, accepted and safe."""
         assert self._head is not None
-        head, port = self._head, self._port
+        head, port, embedder = self._head, self._port, self._settings.embedder
         self._wait_for("Ray", head.answers)
-        self._wait_for("Serve", lambda: head.deploy(port, self._settings.embedder))
+        self._wait_for("Serve", lambda: head.deploy(port, embedder, answering_only=True))
+        self._wait_for("the API", lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+        self._wait_for("the deployment of the workers", lambda: head.deploy(port, embedder))
 
     def _wait_for(self, what: str, holds: Callable[[], bool]) -> None:
         started = time.monotonic()
