@@ -20,7 +20,6 @@ from pathlib import Path
 import httpx
 
 from docray import settings as environment
-from docray import wiring
 from docray.instance import postgres
 from docray.instance.child import Child
 from docray.instance.files import Instance, InstanceFiles
@@ -94,6 +93,8 @@ class Supervisor:
             self._start_postgres(folder)
         self._environment = {**environment.child_environment(), **self._store_environment(folder)}
         self._start_ray()
+        from docray import wiring  # brings in all of docray, a second's work: Ray starts meanwhile
+
         if self._settings.database_dsn is None:
             self._wait_for("PostgreSQL", lambda: postgres.is_ready(folder))
         api_key = wiring.prepare_database(self._settings, admin_dsn=self._admin_dsn(folder), app_dsn=self._app_dsn(folder), secrets=self._files)
