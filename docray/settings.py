@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     poll_s: float = Field(0.25, gt=0)
     worker_concurrency: int = Field(2, ge=1, le=64)
 
+    # --- bulk runs
+    bulk_niceness: int = Field(15, ge=0, le=19)  # of every process that works for a run
+    bulk_guard: bool = True  # a run works less while searches would wait for it
+
     # --- retention and logs
     idempotency_hours: float = Field(24.0, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -13,12 +13,14 @@ from typing import Protocol
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from docray.answering.measured import MeasuredSearch
 from docray.answering.retrieval import SearchService
 from docray.answering.service import AnswerService
 from docray.api.app import create_app
 from docray.api.services import Services
 from docray.domain.errors import DocrayError, Unavailable
 from docray.domain.ids import new_id
+from docray.domain.latency import SearchLatency
 from docray.domain.ports import Embedder, Generator
 from docray.domain.principals import Scope, Tenant
 from docray.ingestion.bulk import BulkReader, BulkWriter, Bytes
@@ -30,6 +32,7 @@ from docray.ingestion.sandbox.client import Parser
 from docray.ingestion.service import DocumentService
 from docray.ingestion.worker import IngestWorker, WorkerTimes
 from docray.observability import logs
+from docray.observability.latency import LatencyWindow
 from docray.security.api_keys import make_key
 from docray.settings import Settings
 from docray.stores.catalogue_lint import refuse
@@ -41,9 +44,11 @@ from docray.stores.postgres_catalog import PostgresCatalog
 from docray.stores.postgres_idempotency import PostgresIdempotency
 from docray.stores.postgres_jobs import PostgresJobQueue
 from docray.stores.postgres_keys import PostgresCredentials, PostgresTenants
+from docray.stores.postgres_latency import announce, heard
 
 DEFAULT_TENANT = "default"
 _FIRST_KEY = "api_key"
+_LATENCY_TOLD_EVERY_S = 2.0
 
 
 class LostFirstKey(DocrayError):
@@ -80,14 +85,18 @@ def build_gateway(settings: Settings, *, embedder: Callable[[], Embedder], gener
         closer = getattr(model, "close", None)
         if closer is not None:
             stack.push_async_callback(closer)
-        return _services(settings, database, engine, model, parser)
+        latency = LatencyWindow(str(new_id()))
+        stack.push_async_callback(_ended, asyncio.ensure_future(_telling(database, latency)))
+        return _services(settings, database, engine, model, parser, latency)
 
     return create_app(services, settings=settings, on_stop=[stack.aclose])
 
 
-def _services(settings: Settings, database: Database, embedder: Embedder, generator: Generator | None, parser: Parser) -> Services:
+def _services(
+    settings: Settings, database: Database, embedder: Embedder, generator: Generator | None, parser: Parser, latency: LatencyWindow
+) -> Services:
     catalog, blobs = PostgresCatalog(database), _prepared_blobs(settings)
-    search = SearchService(catalog=catalog, index=PgVectorIndex(database), embedder=embedder)
+    search = MeasuredSearch(SearchService(catalog=catalog, index=PgVectorIndex(database), embedder=embedder), latency.note)
     return Services(
         settings=settings,
         catalog=catalog,
@@ -163,6 +172,13 @@ async def opened_bulk_stores(settings: Settings, *, connections: int = 2) -> Asy
             catalog=PostgresCatalog(database), queue=PostgresJobQueue(worker, idempotency_keep_s=settings.idempotency_hours * 3600),
             tenants=PostgresTenants(database), index=PgVectorIndex(worker), blobs=_prepared_blobs(settings),
         )  # fmt: skip
+
+
+def search_latencies(settings: Settings) -> AsyncIterator[SearchLatency]:
+    """What gateways tell of their searches from now on. Unavailable when there is no connection, or it is lost."""
+    if settings.database_dsn is None:
+        raise Unavailable
+    return heard(settings.database_dsn.get_secret_value())
 
 
 @contextlib.asynccontextmanager
@@ -259,6 +275,16 @@ async def _opened_parser(stack: contextlib.AsyncExitStack, settings: Settings, *
     if wait:
         await starting
     return parser
+
+
+async def _telling(database: Database, latency: LatencyWindow) -> None:
+    """Tells bulk runs how long searches take here, while there are any."""
+    while True:
+        await asyncio.sleep(_LATENCY_TOLD_EVERY_S)
+        found = latency.latency()
+        if found is not None:
+            with contextlib.suppress(DocrayError):  # the searches themselves will tell that the database is away
+                await announce(database, found)
 
 
 async def _ended(task: "asyncio.Future[None]") -> None:

@@ -55,6 +55,10 @@ class Desk:
         """Extends the lease; the run as it is now. LostLease when another driver drives."""
         return self._stores.run(patiently(lambda: self._keep(plan, seconds)))
 
+    def set_pace(self, plan: Plan, pace: float) -> None:
+        """The share of their time that the run's operators may work. LostLease when another driver drives."""
+        self._stores.run(patiently(lambda: self._set_pace(plan, pace)))
+
     def look(self, plan: Plan) -> BulkRun:
         """The run as it is now."""
         return self._stores.run(patiently(lambda: self._look(plan)))
@@ -139,6 +143,10 @@ class Desk:
         async with self._stores.service.catalog.transaction(plan.principal) as tx:
             await tx.bulk_runs.keep(plan.driver, DRIVER_LEASE_S, seconds)
             return await tx.bulk_runs.get(plan.driver.run_id)
+
+    async def _set_pace(self, plan: Plan, pace: float) -> None:
+        async with self._stores.service.catalog.transaction(plan.principal) as tx:
+            await tx.bulk_runs.set_pace(plan.driver, pace)
 
     async def _look(self, plan: Plan) -> BulkRun:
         async with self._stores.service.catalog.transaction(plan.principal) as tx:

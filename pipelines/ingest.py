@@ -24,6 +24,7 @@ from docray.domain.errors import DocrayError, LostLease, RunInProgress
 from docray.wiring import BulkStores
 from pipelines import report
 from pipelines.desk import CannotStart, Desk, Wanted
+from pipelines.guard import Guard
 from pipelines.heart import TICK_S, Heart, TooManyFailures
 from pipelines.manifest import Manifest
 from pipelines.plan import Opened, Plan
@@ -111,7 +112,10 @@ class Ingestion:
         desk = Desk(stores)
         plan = desk.open(self._options.wanted)
         started, cpu = time.monotonic(), report.ClusterClock()
-        with Heart(desk, plan, self._options.max_failures, self._samples) as heart:
+        with contextlib.ExitStack() as stack:
+            if self._settings.bulk_guard:
+                stack.enter_context(Guard(desk, plan, lambda: wiring.search_latencies(self._settings)))
+            heart = stack.enter_context(Heart(desk, plan, self._options.max_failures, self._samples))
             error = self._outcome(desk, plan, heart)
         run = desk.look(plan) if heart.closed else desk.close(plan, error)
         return report.summary(run, desk.failures(plan), seconds=time.monotonic() - started, samples=self._samples, clock=cpu)
@@ -183,7 +187,8 @@ def pipeline(plan: Plan, files: int, options: Options) -> None:
             compute=data.ActorPoolStrategy(min_size=1, max_size=readers, max_tasks_in_flight_per_actor=2), **capped,
         )
         .map_batches(
-            EmbedChunks, batch_size=_EMBED_ROWS, batch_format="pyarrow", num_cpus=0.5, num_gpus=options.embed_gpus or None,
+            EmbedChunks, fn_constructor_args=(plan,), batch_size=_EMBED_ROWS, batch_format="pyarrow", num_cpus=0.5,
+            num_gpus=options.embed_gpus or None,
             compute=data.ActorPoolStrategy(min_size=1, max_size=embedders, max_tasks_in_flight_per_actor=2), **capped,
         )
         .write_datasink(Catalogue(plan), ray_remote_args={"num_cpus": 0.1, "max_retries": 4})

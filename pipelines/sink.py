@@ -12,6 +12,7 @@ from ray.data.block import Block, BlockAccessor
 from docray import settings as environment
 from docray import wiring
 from docray.ingestion.bulk import BulkWriter
+from pipelines.giving_way import lower_priority
 from pipelines.plan import Plan, crossing_ray, opened_once
 from pipelines.stages.embed import unpacked
 
@@ -37,6 +38,7 @@ class Catalogue(Datasink[dict[str, int]]):
 
 
 def _writer() -> Any:
+    lower_priority()
     return wiring.opened_bulk_writer(environment.load())
 
 

@@ -96,6 +96,7 @@ def job(value: BulkRun) -> Json:
         "seconds": round(value.seconds, 3),
         "pages_per_s": None if value.pages_per_s is None else round(value.pages_per_s, 3),
         "seconds_left": None if value.seconds_left is None else round(value.seconds_left, 1),
+        "pace": round(value.pace, 2),
         "created_at": time(value.created_at),
         "updated_at": time(value.updated_at),
         "ended_at": time(value.ended_at),

@@ -66,7 +66,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkRun:
-    """A run as its driver and callers see it. `seconds` are those that drivers have worked on it; `version` grows with every change."""
+    """A run as its driver and callers see it. `seconds` are those that drivers have worked on it; `pace` is the share of
+    their time that its operators may work, less than 1 while searches would wait for them; `version` grows with every change."""
 
     id: UUID
     source: str
@@ -88,6 +89,7 @@ class BulkRun:
     updated_at: datetime
     ended_at: datetime | None
     version: int
+    pace: float
 
     @property
     def ended(self) -> int:

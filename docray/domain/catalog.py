@@ -224,6 +224,10 @@ class BulkRuns(Protocol):
         """Extends the driver's lease and adds what it has worked since. LostLease when another one drives."""
         ...
 
+    async def set_pace(self, driver: Driver, pace: float) -> None:
+        """The share of their time, 0 to 1, that the run's operators may work from now on. LostLease when another one drives."""
+        ...
+
     async def finish(self, driver: Driver, error: tuple[str, str] | None = None) -> BulkRun:
         """Ends the run: done, or failed with (code, message). LostLease when another one drives."""
         ...

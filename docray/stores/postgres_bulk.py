@@ -59,6 +59,11 @@ class PostgresBulkRuns:
         if await self._connection.fetchval(_SQL["keep"], driver.run_id, driver.fence, lease_s, seconds) is None:
             raise LostLease
 
+    async def set_pace(self, driver: Driver, pace: float) -> None:
+        """The share of their time that the run's operators may work. LostLease when another one drives."""
+        if await self._connection.fetchval(_SQL["set_pace"], driver.run_id, driver.fence, pace) is None:
+            raise LostLease
+
     async def finish(self, driver: Driver, error: tuple[str, str] | None = None) -> BulkRun:
         """Ends the run: done, or failed with (code, message). LostLease when another one drives."""
         row = await self._connection.fetchrow(_SQL["finish"], driver.run_id, driver.fence, *(error or (None, None)))
@@ -132,7 +137,7 @@ def run_of(row: Record) -> BulkRun:
 
 _PLAIN = (
     "error_code", "error_message", "fence", "files", "known", "ready", "failed", "duplicate", "pages", "chunks", "size_bytes", "seconds",
-    "created_at", "updated_at", "ended_at", "version",
+    "created_at", "updated_at", "ended_at", "version", "pace",
 )  # fmt: skip
 
 

@@ -162,3 +162,17 @@ async def test_runs_are_listed_newest_first(catalog, principal):
         first = await tx.bulk_runs.list(Paging(limit=2))
         rest = await tx.bulk_runs.list(Paging(limit=2, after=first.next_cursor))
     assert [run.id for run in (*first.items, *rest.items)] == [driver.run_id for driver in reversed(drivers)]
+
+
+async def test_the_driver_sets_the_pace_and_a_new_one_begins_at_full(catalog, principal):
+    driver = await begin(catalog, principal, "a", lease_s=0.0)
+    assert (await now(catalog, principal, driver)).pace == 1
+    async with catalog.transaction(principal) as tx:
+        await tx.bulk_runs.set_pace(driver, 0.25)
+    assert (await now(catalog, principal, driver)).pace == 0.25
+    async with catalog.transaction(principal) as tx:
+        later = await tx.bulk_runs.drive(driver.run_id, 60.0)
+    assert (await now(catalog, principal, later)).pace == 1
+    with pytest.raises(LostLease):
+        async with catalog.transaction(principal) as tx:
+            await tx.bulk_runs.set_pace(driver, 0.5)

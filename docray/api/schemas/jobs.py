@@ -27,7 +27,8 @@ class JobFiles(Object):
 
 
 class Job(Object):
-    """A bulk ingestion. `interrupted`: its driver died, the same command goes on."""
+    """A bulk ingestion. `interrupted`: its driver died, the same command goes on. `pace`: the share of its time that it works, less than 1 while
+    searches would wait for it."""
 
     id: UUID
     object: Literal["job"]
@@ -43,6 +44,7 @@ class Job(Object):
     seconds: float
     pages_per_s: float | None
     seconds_left: float | None
+    pace: float
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None

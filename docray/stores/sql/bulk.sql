@@ -23,7 +23,7 @@ SELECT *, lease_until > clock_timestamp() AS driven
 -- Makes the caller the driver, unless another one's lease holds. A run that failed may be driven again.
 UPDATE docray.bulk_runs
    SET fence = fence + 1, lease_until = clock_timestamp() + make_interval(secs => $2), state = 'running', error_code = NULL, error_message = NULL,
-       ended_at = NULL, version = version + 1, updated_at = clock_timestamp()
+       ended_at = NULL, pace = 1, version = version + 1, updated_at = clock_timestamp()
  WHERE tenant_id = {tenant} AND id = $1 AND lease_until <= clock_timestamp()
 RETURNING fence;
 
@@ -31,6 +31,12 @@ RETURNING fence;
 -- Extends the driver's lease and counts its seconds.
 UPDATE docray.bulk_runs
    SET lease_until = clock_timestamp() + make_interval(secs => $3), seconds = seconds + $4, version = version + 1, updated_at = clock_timestamp()
+ WHERE tenant_id = {tenant} AND id = $1 AND fence = $2 AND state = 'running'
+RETURNING fence;
+
+-- name: set_pace
+-- How much of their time the run's operators may work from now on.
+UPDATE docray.bulk_runs SET pace = $3, version = version + 1, updated_at = clock_timestamp()
  WHERE tenant_id = {tenant} AND id = $1 AND fence = $2 AND state = 'running'
 RETURNING fence;
 
