@@ -4,6 +4,7 @@
 #   make stop                                 stop it
 #   make test [TESTS="tests/unit -k name"]    set up and run the tests
 #   make lint                                 ruff, mypy, import contracts, manifests, links
+#   make setup-bulk                           set up what `docray ingest --bulk` needs (Ray Data)
 #   make lock                                 resolve requirements/*.in anew into requirements/*.lock
 #
 # TORCH_INDEX=URL takes torch for the tests from another index (a CPU build is 1 GB, the default CUDA build 4.5 GB).
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .SILENT:
-.PHONY: run stop test lint lock setup setup-test clean help
+.PHONY: run stop test lint lock setup setup-test setup-bulk clean help
 
 PYTHON ?= python3
 DATA_DIR ?= .docray
@@ -25,7 +26,7 @@ DOCRAY := .venv/bin/docray
 QUESTION := How long did the night crossing of the ferry Maren take, and why was it delayed?
 
 help:
-	sed -n '3,9p' Makefile | cut -c3-
+	sed -n '3,10p' Makefile | cut -c3-
 
 $(UV):
 	$(PYTHON) -c 'import sys; sys.exit("docray needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -34,6 +35,7 @@ $(UV):
 
 setup: .venv/.docray
 setup-test: .venv-test/.docray
+setup-bulk: .venv-bulk/.docray
 
 # A virtual environment that holds exactly what its lock names, and docray itself from this checkout. Compiled at once: where
 # PYTHONDONTWRITEBYTECODE is set, each of a dozen processes would else compile everything at each start.
@@ -43,6 +45,14 @@ setup-test: .venv-test/.docray
 	$(UV) pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements/laptop.lock
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
 	.venv/bin/python -m compileall -q docray serve_apps models
+	touch $@
+
+# What `docray ingest --bulk` runs in: .venv with Ray Data.
+.venv-bulk/.docray: requirements/bulk.lock pyproject.toml | $(UV)
+	echo "Setting up .venv-bulk (about 1.5 GB, once) …"
+	test -x .venv-bulk/bin/python || $(PYTHON) -m venv --without-pip .venv-bulk
+	$(UV) pip sync --quiet --compile-bytecode --python .venv-bulk/bin/python --require-hashes requirements/bulk.lock
+	$(UV) pip install --quiet --python .venv-bulk/bin/python --no-deps --editable .
 	touch $@
 
 .venv-test/.docray: requirements/test.lock pyproject.toml | $(UV)
@@ -88,7 +98,8 @@ lock: $(UV)
 	cd requirements
 	../$(COMPILE) all.in --override all.overrides -o all.lock
 	../$(COMPILE) laptop.in --override laptop.overrides -c all.lock -o laptop.lock
+	../$(COMPILE) bulk.in --override laptop.overrides -c all.lock -o bulk.lock
 	../$(COMPILE) test.in -c all.lock -o test.lock
 
 clean:
-	rm -rf .venv .venv-test .tools .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-test .venv-bulk .tools .mypy_cache .ruff_cache .pytest_cache

@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(2, ge=1, le=64)
 
     # --- bulk runs
+    ray_dashboard_url: str | None = None  # of the cluster that runs them; None: this machine
+    ray_token: SecretStr | None = None
     bulk_niceness: int = Field(15, ge=0, le=19)  # of every process that works for a run
     bulk_guard: bool = True  # a run works less while searches would wait for it
 

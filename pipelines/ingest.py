@@ -38,6 +38,7 @@ log = logging.getLogger("docray.bulk")
 _BROKEN_PASSES = 3  # in a row, without a file that ended
 _OTHERS_WAIT_S = 1_000.0  # longer than a lease: what another run or a worker held has ended by then, or is free
 _EMBED_ROWS = 32
+_OBJECT_STORE = 512 << 20  # of a Ray of our own: blocks are of 16 MiB, and few are on their way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +172,9 @@ class Unfinished(RuntimeError):
 def pipeline(plan: Plan, files: int, options: Options) -> None:
     """One pass: the operators, and how much of the cluster each may take."""
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        alone = {"address": "local", "_node_ip_address": "127.0.0.1", "object_store_memory": _OBJECT_STORE}
+        given = environment.child_environment().get("RAY_ADDRESS")
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, **({} if given else alone))
     data = ray.data
     context = data.DataContext.get_current()
     context.target_max_block_size = 16 << 20

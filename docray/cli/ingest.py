@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from docray.cli.bulk import ingest_in_bulk
 from docray.cli.common import ApiKey, AsJson, DataDir, ExitCode, Url, connect, err, fail, print_json
 from docray.client import ApiError, Client, NotReachable
 from docray.domain.ids import new_id, parse_id
@@ -21,16 +22,23 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="PDF files, or folders of them.")],
+    paths: Annotated[list[str], typer.Argument(help="PDF files, or folders of them; with --bulk one folder, LIST.jsonl or s3://…")],
     collection: Annotated[str | None, typer.Option(help="Name or id; a name that is not there is made.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until every document is ready or failed.")] = True,
+    bulk: Annotated[bool, typer.Option("--bulk", help="By a bulk run of Ray Data that reads the source itself, for many PDFs.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Uploads PDFs and, unless told otherwise, waits until they can be asked about."""
-    files = pdfs_in(paths)
+    if bulk:
+        if len(paths) != 1:
+            fail("A bulk run has one source: a folder, LIST.jsonl or s3://…", ExitCode.USAGE)
+        with connect(url, api_key, data_dir) as client:
+            ingest_in_bulk(client, paths[0], collection, data_dir=data_dir, wait=wait, as_json=as_json)
+        return
+    files = pdfs_in([Path(path) for path in paths])
     with connect(url, api_key, data_dir) as client:
         collection_id = find_collection(client, collection) if collection else None
         run = _Run(client, collection_id, wait=wait, as_json=as_json)

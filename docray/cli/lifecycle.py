@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from docray.cli.bulk import progress_of
 from docray.cli.common import ApiKey, AsJson, DataDir, ExitCode, Url, connect, err, fail, files_of, out, print_json
 from docray.client import Client, ClientError, NotReachable
 from docray.instance import doctor as checks
@@ -55,7 +56,9 @@ def status(url: Url = None, api_key: ApiKey = None, data_dir: DataDir = None, as
     """Whether docray runs, where, and how its documents stand."""
     files = files_of(data_dir)
     instance = files.read()
-    found: dict[str, Any] = {"state": "stopped", "url": None, "dashboard_url": None, "data_dir": str(files.data_dir), "documents": {}, "checks": {}}
+    found: dict[str, Any] = {
+        "state": "stopped", "url": None, "dashboard_url": None, "data_dir": str(files.data_dir), "documents": {}, "jobs": [], "checks": {},
+    }  # fmt: skip
     try:
         with connect(url, api_key, data_dir) as client:
             own = instance is not None and client.url == instance.url
@@ -68,6 +71,8 @@ def status(url: Url = None, api_key: ApiKey = None, data_dir: DataDir = None, as
     out.print(f"{found['state']}: {found['url'] or found['data_dir']}", markup=False)
     for state, count in found["documents"].items():
         out.print(f"  {count} {state}", markup=False)
+    for job in found["jobs"]:
+        out.print(f"  job {job['id']} {job['state']}: {job['files']['ended']} of {job['files']['total']} files, {progress_of(job)}", markup=False)
     for name, check in found["checks"].items():
         out.print(f"  {name}: {'ok' if check['ok'] else check['detail']}", markup=False)
 
@@ -79,7 +84,9 @@ def _state_of(client: Client) -> dict[str, Any]:
         raise
     except ClientError:
         ready = {"checks": {}}
-    return {"state": "running", "documents": client.call("GET", "/v1/status")["documents"], "checks": ready["checks"]}
+    newest = client.call("GET", "/v1/jobs?limit=20")["data"]
+    jobs = [job for job in newest if job["state"] in ("running", "interrupted")]
+    return {"state": "running", "documents": client.call("GET", "/v1/status")["documents"], "jobs": jobs, "checks": ready["checks"]}
 
 
 def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:

@@ -36,11 +36,16 @@ def mark_of(files: InstanceFiles) -> str:
     return files.run.name
 
 
-def end_marked(files: InstanceFiles) -> int:
-    """Kills what carries the instance's mark, until nothing does; returns how many that were. For after all were asked to end."""
+def bulk_mark_of(files: InstanceFiles) -> str:
+    """What a bulk run on this machine carries: it outlives a restart of the instance's Ray, not `docray down`."""
+    return f"{files.run.name}-bulk"
+
+
+def end_marked(mark: str) -> int:
+    """Kills what carries the mark, until nothing does; returns how many that were. For after all were asked to end."""
     ended = 0
     for _ in range(_ROUNDS):
-        found = list(_marked(mark_of(files)))
+        found = list(_marked(mark))
         if not found:
             break
         ended += len(found)
@@ -71,4 +76,4 @@ def end_recorded(files: InstanceFiles) -> int:
                 end_family(row["pid"], signal.SIGINT if row["name"] == "postgres" else signal.SIGTERM, _GRACE_S)
                 ended += 1
     files.children.unlink(missing_ok=True)
-    return ended + end_marked(files)
+    return ended + end_marked(mark_of(files))

@@ -12,7 +12,7 @@ from pathlib import Path
 from docray import settings as environment
 from docray.instance.child import end_family
 from docray.instance.files import Instance, InstanceFiles
-from docray.instance.leftovers import end_recorded
+from docray.instance.leftovers import bulk_mark_of, end_marked, end_recorded
 from docray.instance.probing import answers
 
 _READY_TIMEOUT_S = 300.0
@@ -42,7 +42,8 @@ def up(files: InstanceFiles, port: int | None, tell: Callable[[str], None]) -> t
 
 
 def down(files: InstanceFiles) -> bool:
-    """Stops the supervisor, which stops what it started; ends leftovers of a killed one. Whether anything ran."""
+    """Stops a bulk run, then the supervisor, which stops what it started; ends leftovers of a killed one. Whether anything ran."""
+    end_marked(bulk_mark_of(files))
     pid = supervisor_pid(files)
     if pid is not None:
         end_family(pid, signal.SIGTERM, _DOWN_GRACE_S)

@@ -193,7 +193,7 @@ class Supervisor:
         delay_s = self._ray.restart_delay_s()
         log.warning("%s; starting Ray again in %.0f s", why, delay_s)
         self._ray.stop(5.0)
-        end_marked(self._files)
+        end_marked(mark_of(self._files))
         if self._stop.wait(delay_s):
             return
         try:
