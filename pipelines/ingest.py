@@ -38,6 +38,7 @@ log = logging.getLogger("docray.bulk")
 _BROKEN_PASSES = 3  # in a row, without a file that ended
 _OTHERS_WAIT_S = 1_000.0  # longer than a lease: what another run or a worker held has ended by then, or is free
 _EMBED_ROWS = 32
+_SOME = 0.001  # of a resource that only says where
 _OBJECT_STORE = 512 << 20  # of a Ray of our own: blocks are of 16 MiB, and few are on their way
 
 
@@ -50,6 +51,8 @@ class Options:
     extract_actors: int | None = None
     embed_actors: int | None = None
     embed_gpus: float = 0.0
+    extract_on: str | None = None
+    embed_on: str | None = None
     report: Path | None = None
     as_json: bool = False
 
@@ -85,6 +88,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--extract-actors", type=int, help="processes that read PDFs at most (default: by the cluster's CPUs)")
     parser.add_argument("--embed-actors", type=int, help="processes that embed at most (default: by the cluster's GPUs or CPUs)")
     parser.add_argument("--embed-gpus", type=float, default=0.0, help="the share of a GPU that each of them takes (default: none)")
+    parser.add_argument("--extract-on", metavar="RESOURCE", help="reads on nodes that declare this resource only, so that they scale by themselves")
+    parser.add_argument("--embed-on", metavar="RESOURCE", help="embeds on nodes that declare this resource only")
     parser.add_argument("--report", type=Path, help="writes an HTML report there")
     parser.add_argument("--json", dest="as_json", action="store_true", help="the summary as one JSON document")
     given = vars(parser.parse_args(arguments))
@@ -183,16 +188,17 @@ def pipeline(plan: Plan, files: int, options: Options) -> None:
     readers = options.extract_actors or max(1, cpus - 1)
     embedders = options.embed_actors or max(1, int(ray.cluster_resources().get("GPU", 0) / options.embed_gpus) if options.embed_gpus else cpus // 8)
     capped = {"max_restarts": 20, "max_task_retries": 4}
+    extract_on, embed_on = ({"resources": {name: _SOME}} if name else {} for name in (options.extract_on, options.embed_on))
     (
         data.read_datasource(Manifest(plan, files), num_cpus=0.1)
         .map(
             ExtractDocuments, fn_constructor_args=(plan,), num_cpus=0.5, memory=512 << 20,
-            compute=data.ActorPoolStrategy(min_size=1, max_size=readers, max_tasks_in_flight_per_actor=2), **capped,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=readers, max_tasks_in_flight_per_actor=2), **capped, **extract_on,
         )
         .map_batches(
             EmbedChunks, fn_constructor_args=(plan,), batch_size=_EMBED_ROWS, batch_format="pyarrow", num_cpus=0.5,
             num_gpus=options.embed_gpus or None,
-            compute=data.ActorPoolStrategy(min_size=1, max_size=embedders, max_tasks_in_flight_per_actor=2), **capped,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=embedders, max_tasks_in_flight_per_actor=2), **capped, **embed_on,
         )
         .write_datasink(Catalogue(plan), ray_remote_args={"num_cpus": 0.1, "max_retries": 4})
     )  # fmt: skip

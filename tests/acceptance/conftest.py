@@ -66,7 +66,7 @@ def down(data_dir: Path) -> None:
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("instance") / "data"
     try:
-        yield up(folder, any_free(1)[0])
+        yield up(folder, any_free(1)[0], PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))  # jobs of Ray run `python`
     finally:
         down(folder)
 

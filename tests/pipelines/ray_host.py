@@ -1,5 +1,6 @@
 """A Ray cluster of several nodes on this machine, in a process of its own: Ray reads its environment when it is imported, and this is the
-environment that its nodes inherit. Spoken to in lines: `add CPUS` answers a number, `kill NUMBER` answers `done`, the end of input ends it.
+environment that its nodes inherit. Spoken to in lines: `add CPUS RESOURCE` answers the number and the id of a node that declares it,
+`kill NUMBER` answers `done`, the end of input ends it.
 
     python ray_host.py TEMPORARY_FOLDER CPUS → the address, on the first line
 """
@@ -18,13 +19,13 @@ def main(folder: str, cpus: str) -> None:
     try:
         print(cluster.address, flush=True)
         for line in sys.stdin:
-            verb, argument = line.split()
+            verb, *arguments = line.split()
             if verb == "add":
-                number = len(nodes)
-                nodes[number] = cluster.add_node(num_cpus=int(argument), **_MEMORY)
-                print(number, flush=True)
+                number, (cpus, resource) = len(nodes), arguments
+                nodes[number] = cluster.add_node(num_cpus=int(cpus), resources={resource: 1000}, **_MEMORY)
+                print(number, nodes[number].node_id, flush=True)
             else:
-                cluster.remove_node(nodes[int(argument)], allow_graceful=False)
+                cluster.remove_node(nodes[int(arguments[0])], allow_graceful=False)
                 print("done", flush=True)
     finally:
         cluster.shutdown()

@@ -40,12 +40,15 @@ class RayHost:
             [sys.executable, script, folder, str(cpus)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             start_new_session=True,
         )  # fmt: skip
+        self.node_ids: dict[int, str] = {}
         self.address = self._answer()
         assert self.address, log.read_text()[-3000:]
 
-    def add_node(self, cpus: int) -> int:
-        """Another node; its number."""
-        return int(self._ask(f"add {cpus}"))
+    def add_node(self, cpus: int, resource: str = "worker") -> int:
+        """Another node, which declares the resource; its number."""
+        number, node_id = self._ask(f"add {cpus} {resource}").split()
+        self.node_ids[int(number)] = node_id
+        return int(number)
 
     def kill_node(self, number: int) -> None:
         """As if its machine were switched off."""
