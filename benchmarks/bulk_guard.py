@@ -78,7 +78,8 @@ def during(instance: Instance, operator: Client, known: list[bytes], options: ar
             after = job_of(client)
         if process.poll() is not None:
             raise SystemExit("the run was through too early: give it a larger source")
-        assert before and after
+        assert before
+        assert after
         seconds = after["seconds"] - before["seconds"]
         return found | {"bulk_pages_per_s": round((after["pages"] - before["pages"]) / max(seconds, 1.0), 2), "pace": after["pace"]}
     finally:
