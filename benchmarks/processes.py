@@ -70,6 +70,11 @@ class Family:
         """Processor seconds since the start, of all together."""
         return (self._ticks() - self._before) / _TICKS_A_S
 
+    @property
+    def since_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
     def _watch(self) -> None:
         while not self._stop.wait(PERIOD_S):
             self._look()
@@ -100,7 +105,7 @@ class Family:
 
     def _measure(self, members: set[_Key], table: dict[_Key, tuple[_Key | None, int, int, int]]) -> None:
         self.peak_rss_bytes = max(self.peak_rss_bytes, sum(table[key][3] for key in members))
-        since = time.monotonic() - self._started
+        since = self.since_s
         if self.first_operator_s is None and any(_works_for_ray(pid) for pid, _ in members):
             self.first_operator_s = since
         if since >= self._memory_due:

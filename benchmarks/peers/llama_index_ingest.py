@@ -17,7 +17,7 @@ def searching(index: object) -> Search:
     def search(query: str, limit: int) -> list[dict[str, object]]:
         retriever = retrievers.setdefault(limit, index.as_retriever(similarity_top_k=limit))  # type: ignore[attr-defined]
         return [
-            {"source": found.node.metadata["file_path"], "page": found.node.metadata["source"], "text": found.node.text, "score": found.score}
+            {"source": found.node.metadata["file_path"], "page": found.node.metadata["source"], "text": found.node.text, "score": float(found.score)}
             for found in retriever.retrieve(query)  # type: ignore[attr-defined]
         ]
 
