@@ -32,7 +32,7 @@ class BulkCommand:
     """`python -m pipelines.ingest` of a tenant, watched. `servers`: PostgreSQL, and nodes of a Ray that runs already."""
 
     def __init__(self, environment: Mapping[str, str], source: Path, tenant: str, *words: str, servers: Sequence[int] = ()) -> None:
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as this lives
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.ingest", "--source", str(source), "--tenant", tenant, "--json", *words],
             cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log, text=True,

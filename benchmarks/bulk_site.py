@@ -64,11 +64,11 @@ class OwnInstance:
         words = [DOCRAY, "up", "--data-dir", str(self.data_dir), "--port", str(any_free(1)[0]), "--json"]
         plain = {name: value for name, value in self._environment.items() if not name.startswith("DOCRAY_")}
         try:
-            done = subprocess.run(words, cwd=ROOT, env=plain, stdout=subprocess.PIPE, text=True, check=True, stdin=subprocess.DEVNULL, timeout=400)
-            told = json.loads(done.stdout)
+            told = json.loads(subprocess.check_output(words, cwd=ROOT, env=plain, text=True, stdin=subprocess.DEVNULL, timeout=400))
             yield Instance(told["url"], told["api_key"])
         finally:
-            subprocess.run([DOCRAY, "down", "--data-dir", str(self.data_dir)], cwd=ROOT, env=plain, check=True, stdout=subprocess.DEVNULL, timeout=200)
+            words = [DOCRAY, "down", "--data-dir", str(self.data_dir)]
+            subprocess.run(words, cwd=ROOT, env=plain, check=True, stdout=subprocess.DEVNULL, timeout=200)
 
     def clear(self) -> None:
         """Removes what lies outside the data folder."""

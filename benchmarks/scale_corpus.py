@@ -48,7 +48,11 @@ _TABLES = {
     "keyword_parts": ("tenant_id", "part", "document_id", "generation", "first_n", "last_n", "chunks", "pages", "terms"),
     "keyword_postings": ("tenant_id", "term", "part", "postings"),
 }
-_KEYS = {"chunk_vectors": "tenant_id, document_id, generation, n, space", "keyword_parts": "tenant_id, part", "keyword_postings": "tenant_id, term, part"}
+_KEYS = {
+    "chunk_vectors": "tenant_id, document_id, generation, n, space",
+    "keyword_parts": "tenant_id, part",
+    "keyword_postings": "tenant_id, term, part",
+}
 
 
 class Made:
@@ -97,7 +101,9 @@ class Loader:
         self._basis = np.linalg.qr(self._rng.normal(size=(DIMENSION, FREE_DIMENSIONS)))[0].T.astype(np.float32)
         self._topics = (1.2 * self._rng.normal(size=(TOPICS, FREE_DIMENSIONS))).astype(np.float32)
         self._seed = 0
-        self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"), initializer=_open_texts)
+        _runs[:] = _read_runs()
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_take_runs, initargs=(_runs,))
 
     async def prepare(self) -> None:
         """Lets the driver send half-precision vectors in binary."""
@@ -153,7 +159,9 @@ class Loader:
         ids = [chunk_id(tenant, document, 1, n) for document, n in places]
         made.add(ids, vectors)
         rows = {
-            "chunk_vectors": [(tenant, document, 1, n, SPACE.id, key, vector) for (document, n), key, vector in zip(places, ids, vectors, strict=True)],
+            "chunk_vectors": [
+                (tenant, document, 1, n, SPACE.id, key, vector) for (document, n), key, vector in zip(places, ids, vectors, strict=True)
+            ],
             "keyword_parts": [
                 (tenant, part.key, document, 1, part.first_n, part.last_n, part.chunks, part.pages, part.terms)
                 for document, part in zip(documents, parts, strict=True)
@@ -205,7 +213,6 @@ class Loader:
         """Whether a document loaded here has the rows that the product writes of the same document, its vectors included."""
         made, seed, size = Made(), 7, 12
         document = new_id()
-        _open_texts()
         chunks = _chunks(seed, size)
         database = Database(self._dsn("docray_worker"), pool_size=1)
         await database.open()
@@ -252,16 +259,18 @@ _runs: list[str] = []
 _analyser = Analyser()
 
 
-def _open_texts() -> None:
+def _take_runs(runs: list[str]) -> None:
+    _runs[:] = runs
+
+
+def _read_runs() -> Iterator[str]:
     """Runs of sentences of the shared reports, of about a seventh of a chunk."""
-    if _runs:
-        return
     for text in page_texts(Path(SHARED / "pdfqa" / "docs")):
         gathered = ""
         for sentence in _SENTENCE.split(text):
             gathered = f"{gathered} {sentence[:_RUN_CHARACTERS * 2]}".strip()
             if len(gathered) >= _RUN_CHARACTERS:
-                _runs.append(gathered)
+                yield gathered
                 gathered = ""
 
 

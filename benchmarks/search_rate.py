@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -106,15 +107,20 @@ def _peer(arguments: argparse.Namespace) -> Iterator[str]:
     port = any_free(1)[0]
     environment = peer_environment() | {"PEER_STORE": str(store), "OMP_NUM_THREADS": str(arguments.peer_threads)}
     words = ["-m", "uvicorn", "langchain_app:app", "--workers", "2", "--port", str(port), "--log-level", "warning", "--no-access-log"]
+    words += ["--timeout-worker-healthcheck", "300"]  # a worker that imports torch does not answer within the usual 5 s, and is started again
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([peers_python(), *words], cwd=PEERS, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen([peers_python(), *words], cwd=PEERS, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
             url = f"http://127.0.0.1:{port}"
             _await_answer(url, process)
             yield url
         finally:
             process.terminate()
-            process.wait(30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with contextlib.suppress(ProcessLookupError):  # its workers too, in a session of their own
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _store(texts: Sequence[str]) -> Path:
@@ -131,7 +137,7 @@ def _store(texts: Sequence[str]) -> Path:
 
 
 def _await_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
-    stop = time.monotonic() + 240
+    stop = time.monotonic() + 600
     while time.monotonic() < stop and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             if httpx.post(f"{url}/search", json={"query": "warm up"}, timeout=30).status_code == 200:

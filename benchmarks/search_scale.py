@@ -125,8 +125,9 @@ async def builds(bench: Bench, large: Made) -> None:
         seconds = await (bench.loader.build_graph() if how == "after the load" else bench.loader.grow_graph(large))
         await bench.vacuum()
         async with bench.index() as index:
-            measured = await bench.times(lambda n: index.search_dense(large.tenant_id, bench.questions[n], 10, Scope(), MODEL), 1)  # noqa: B023
-            figure(benchmark="search_scale", chunks=len(large), build=how, seconds=round(seconds, 1), recall=await bench.recall(index, large), **measured)
+            measured = await bench.times(lambda n: index.search_dense(large.tenant_id, bench.questions[n], LIMIT, Scope(), MODEL), 1)
+            recall = await bench.recall(index, large)
+        figure(benchmark="search_scale", chunks=len(large), build=how, seconds=round(seconds, 1), recall=recall, **measured)
 
 
 async def measure(folder: Path, options: argparse.Namespace) -> None:

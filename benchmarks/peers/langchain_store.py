@@ -17,7 +17,8 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = json.loads(arguments.chunks.read_text(encoding="utf-8"))
     embeddings = HuggingFaceEmbeddings(model_name=weights(), encode_kwargs={"normalize_embeddings": True})
-    FAISS.from_texts(texts, embeddings, metadatas=[{"source": "chunk", "page": place} for place in range(len(texts))]).save_local(str(arguments.store))
+    places = [{"source": "chunk", "page": place} for place in range(len(texts))]
+    FAISS.from_texts(texts, embeddings, metadatas=places).save_local(str(arguments.store))
 
 
 if __name__ == "__main__":
