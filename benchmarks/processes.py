@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-PERIOD_S = 0.25
+PERIOD_S = 0.5  # a look at all processes takes some milliseconds
 MEMORY_PERIOD_S = 2.0  # proportional sizes cost the kernel a walk over all pages
 _TICKS_A_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -109,7 +109,9 @@ def _peer(arguments: argparse.Namespace) -> Iterator[str]:
     words = ["-m", "uvicorn", "langchain_app:app", "--workers", "2", "--port", str(port), "--log-level", "warning", "--no-access-log"]
     words += ["--timeout-worker-healthcheck", "300"]  # a worker that imports torch does not answer within the usual 5 s, and is started again
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([peers_python(), *words], cwd=PEERS, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [peers_python(), *words], cwd=PEERS, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             url = f"http://127.0.0.1:{port}"
             _await_answer(url, process)
