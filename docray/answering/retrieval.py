@@ -50,11 +50,12 @@ class SearchService:
         run = _Run()
         question = await self._embed(request, run)
         run.lap("embed")
-        ranking = await self._rank(principal, request, question)
-        run.lap("retrieve")
-        groups, stale = await self._confirm(principal, request, ranking)
-        if stale and len(groups) < request.limit:  # perhaps a document was replaced between the two: its new passages are ranked now
-            groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question))
+        async with self._catalog.shared(principal):
+            ranking = await self._rank(principal, request, question)
+            run.lap("retrieve")
+            groups, stale = await self._confirm(principal, request, ranking)
+            if stale and len(groups) < request.limit:  # perhaps a document was replaced between the two: its new passages are ranked now
+                groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question))
         run.lap("authority")
         scored = await self._rerank(request, groups, run)
         stems = query_stems(request.query)
@@ -105,8 +106,8 @@ class SearchService:
             wanted = [one.chunk_id for one in ranking[asked : math.ceil(upto)]]
             if not wanted:
                 break
-            async with self._catalog.transaction(principal) as transaction:
-                passages.update(await transaction.passages.read(wanted, request.scope))
+            async with self._catalog.reading(principal) as reading:
+                passages.update(await reading.read(wanted, request.scope))
             asked += len(wanted)
             groups = groups_of(ranking[:asked], passages, merge=request.merge_neighbours)
         return groups, len(passages) < asked
