@@ -65,8 +65,12 @@ class SearchService:
     async def _embed(self, request: SearchRequest, run: "_Run") -> "_Embedded | None":
         if request.mode is SearchMode.KEYWORD:
             return None
+        share = self._shares.get(request.query) if request.mode is SearchMode.HYBRID else DENSE_SHARE
         try:
-            vectors, share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request))
+            if share is not None:  # of a query that was seen before: no tasks for what is known
+                vectors = await self._embedder.embed_queries([request.query])
+            else:
+                vectors, share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request.query))
         except (Unavailable, RateLimit):
             if request.mode is SearchMode.DENSE:
                 raise
@@ -74,13 +78,9 @@ class SearchService:
             return None
         return _Embedded(vectors[0], share)
 
-    async def _dense_share(self, request: SearchRequest) -> float:
-        if request.mode is not SearchMode.HYBRID:
-            return DENSE_SHARE
-        share = self._shares.get(request.query)
-        if share is None:
-            (tokens,) = await self._embedder.count_tokens([request.query])
-            share = self._shares[request.query] = dense_share(len(request.query), tokens)
+    async def _dense_share(self, query: str) -> float:
+        (tokens,) = await self._embedder.count_tokens([query])
+        share = self._shares[query] = dense_share(len(query), tokens)
         return share
 
     async def _rank(self, principal: Principal, request: SearchRequest, embedded: "_Embedded | None") -> list[Fused]:

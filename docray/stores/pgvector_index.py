@@ -155,7 +155,7 @@ class PgVectorIndex:
                     rows = await self._rows(connection, tenant_id, statement, ranked, None if needs_chunks(scope.filter) else limit)
                 if ranked and needs_chunks(scope.filter):
                     rows += await _ranked_in_scope(connection, tenant_id, ranked, limit, scope)
-        return _dense(rows, ranked), _keyword(rows, ranked)
+        return _candidates(rows, ranked)
 
     async def _rows(
         self, connection: Connection, tenant_id: UUID, statement: Statement, ranked: Ranked | None, best: int | None
@@ -233,28 +233,22 @@ async def _ranked_in_scope(connection: Connection, tenant_id: UUID, ranked: Rank
     return sorted(rows, key=lambda row: row["place"])[:limit]
 
 
-def _dense(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
-    near = sorted([(-score, chunk_id, part, n) for place, chunk_id, score, part, n in rows if place is None], key=itemgetter(0))
+def _candidates(rows: list[asyncpg.Record], ranked: Ranked | None) -> tuple[list[Candidate], list[Candidate]]:
+    """Both legs' candidates, best first: (dense, keyword)."""
+    near = sorted([(-row[2], row) for row in rows if row[0] is None], key=itemgetter(0))
+    worded = sorted([row for row in rows if row[0] is not None], key=itemgetter(0))
+    every = [row for _, row in near] + worded
+    scores: Sequence[float | None] = [None] * len(every)
     if ranked:
-        keyword = ranked.scores.of([_NO_PART if row[2] is None else row[2] for row in near], [row[3] for row in near])
-    else:
-        keyword = [None] * len(near)
-    found = []
-    for (negated, chunk_id, _, _), word in zip(near, keyword, strict=True):
-        cosine = _cosine(-negated)
-        found.append(Candidate(chunk_id, cosine, cosine, word))
-    return found
-
-
-def _keyword(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidate]:
-    if ranked is None:
-        return []
-    found = sorted([row for row in rows if row[0] is not None], key=itemgetter(0))
-    scores = ranked.scores.of([row[3] for row in found], [row[4] for row in found])
-    candidates: dict[UUID, Candidate] = {}  # a chunk stands twice where two models have embedded it
-    for (_, chunk_id, product, _, _), score in zip(found, scores, strict=True):
-        candidates[chunk_id] = Candidate(chunk_id, score or 0.0, None if product is None else _cosine(product), score)
-    return list(candidates.values())
+        scores = ranked.scores.of([_NO_PART if row[3] is None else row[3] for row in every], [row[4] for row in every])
+    dense = []
+    for (_, (_, chunk_id, product, _, _)), score in zip(near, scores, strict=False):
+        cosine = _cosine(product)
+        dense.append(Candidate(chunk_id, cosine, cosine, score))
+    keyword: dict[UUID, Candidate] = {}  # a chunk stands twice where two models have embedded it
+    for (_, chunk_id, product, _, _), score in zip(worded, scores[len(near) :], strict=True):
+        keyword[chunk_id] = Candidate(chunk_id, score or 0.0, None if product is None else _cosine(product), score)
+    return dense, list(keyword.values())
 
 
 def _cosine(product: float) -> float:
