@@ -65,18 +65,18 @@ class SearchService:
     async def _embed(self, request: SearchRequest, run: "_Run") -> "_Embedded | None":
         if request.mode is SearchMode.KEYWORD:
             return None
-        share = self._shares.get(request.query) if request.mode is SearchMode.HYBRID else DENSE_SHARE
+        known = self._shares.get(request.query) if request.mode is SearchMode.HYBRID else DENSE_SHARE
         try:
-            if share is not None:  # of a query that was seen before: no tasks for what is known
-                vectors = await self._embedder.embed_queries([request.query])
-            else:
-                vectors, share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request.query))
+            if known is not None:  # no tasks for what needs none
+                (vector,) = await self._embedder.embed_queries([request.query])
+                return _Embedded(vector, known)
+            (vector,), share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request.query))
+            return _Embedded(vector, share)
         except (Unavailable, RateLimit):
             if request.mode is SearchMode.DENSE:
                 raise
             run.degraded.append("dense")
             return None
-        return _Embedded(vectors[0], share)
 
     async def _dense_share(self, query: str) -> float:
         (tokens,) = await self._embedder.count_tokens([query])

@@ -13,7 +13,7 @@ import numpy as np
 
 from docray.stores.keyword_cells import Numbering
 from docray.stores.keyword_postings import LARGEST_WEIGHT
-from docray.stores.keyword_rows import Floats, Integers, TermRows
+from docray.stores.keyword_rows import Column, Floats, Integers, TermRows
 
 _PAGE_SHARE = 2 / 3
 
@@ -98,12 +98,12 @@ class Scores:
         return chosen
 
 
-def _totals(weights: Sequence[Integers], worth: Floats, cells: Integers, count: int) -> Floats:
+def _totals(weights: Sequence[Column], worth: Floats, cells: Integers, count: int) -> Floats:
     """The worth of the terms by their weights, added up in each cell."""
     if not weights:
         return np.zeros(count)
-    values = [column * factor for column, factor in zip(weights, worth.tolist(), strict=True)]
-    totals: Floats = np.bincount(cells, np.concatenate(values), count)
+    values: list[Floats] = [column * factor for column, factor in zip(weights, worth.tolist(), strict=True)]
+    totals: Floats = np.bincount(cells, np.concatenate(values), count).astype(np.float64, copy=False)
     return totals
 
 

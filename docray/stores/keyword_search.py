@@ -134,8 +134,8 @@ class KeywordSearch:
             return _scores(rare, terms, size, Numbering())
         front = _scores(rare, terms, size, Numbering()).best_parts(self._limits.front_parts)
         read = await self._read([term.key for term in common], None, within=front)
-        again = [dataclasses.replace(term, rows=read.get(term.key, NO_ROWS)) for term in common]
-        return _scores(rare + again, terms, size, Numbering())
+        in_front = [dataclasses.replace(term, rows=read.get(term.key, NO_ROWS)) for term in common]
+        return _scores(rare + in_front, terms, size, Numbering())
 
     async def _recall(self, keys: Sequence[int], limit: int) -> tuple[dict[int, TermRows], Size] | None:
         """The first rows of terms, only those read that are not remembered; None where nothing is, or the epoch has moved on."""

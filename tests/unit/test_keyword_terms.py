@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from docray.domain.documents import Chunk, PageSpan
-from docray.stores.keyword_postings import RECORD, make_part
 from docray.stores.keyword_cells import Numbering
+from docray.stores.keyword_postings import RECORD, make_part
 from docray.stores.keyword_rows import TermRows, decode
 from docray.stores.keyword_scoring import Scores, Size, Worth
 from docray.stores.keyword_terms import GRAMS_PRESENT, Analyser, is_english, key_of, tokens_of
