@@ -59,10 +59,7 @@ def fuse(dense: Sequence[Candidate], keyword: Sequence[Candidate], share: float 
     for chunk_id, (near, words) in known.items():
         of_dense = ((near if near is not None else -1.0) + 1.0) / best_dense if best_dense > 0 else 0.0
         of_keyword = (words or 0.0) / best_keyword if best_keyword > 0 else 0.0
-        fused.append(Fused(chunk_id, share * of_dense + (1 - share) * of_keyword, near, words))
-    fused.sort(key=_order)
-    return fused
-
-
-def _order(one: Fused) -> tuple[float, bytes]:
-    return -one.score, one.chunk_id.bytes
+        score = share * of_dense + (1 - share) * of_keyword
+        fused.append((-score, chunk_id.bytes, Fused(chunk_id, score, near, words)))
+    fused.sort()  # ids differ: nothing after them is compared
+    return [one for _, _, one in fused]

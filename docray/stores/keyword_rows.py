@@ -49,21 +49,15 @@ class TermRows:
     firsts: Column
     page_weights: Column
     cells: Cells | None = field(default=None, repr=False)
+    rows: float = field(init=False)  # how many rows the term has, estimated where not all were read
+    frequency: float = field(init=False)  # in how many chunks the term stands
+    page_frequency: float = field(init=False)  # on how many pages, counted in each row
 
-    @property
-    def rows(self) -> float:
-        """How many rows the term has, estimated where not all were read."""
-        return len(self.parts) / self.covered
-
-    @property
-    def frequency(self) -> float:
-        """In how many chunks the term stands, estimated where not all rows were read."""
-        return len(self.ns) / self.covered
-
-    @property
-    def page_frequency(self) -> float:
-        """On how many pages."""
-        return len(self.firsts) / self.covered
+    def __post_init__(self) -> None:
+        """What is asked of the term by every search."""
+        self.rows = len(self.parts) / self.covered
+        self.frequency = len(self.ns) / self.covered
+        self.page_frequency = len(self.firsts) / self.covered
 
     @property
     def size_bytes(self) -> int:

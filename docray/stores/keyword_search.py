@@ -118,8 +118,12 @@ class KeywordSearch:
     def _rarest(self, terms: list[_Term]) -> list[_Term]:
         """Terms by falling rarity, without the commonest of a query that has too many: those tell the least."""
         terms = sorted(terms, key=lambda term: (term.rows.frequency, term.key))[: self._limits.terms]
-        records = np.cumsum([len(term.rows.ns) for term in terms])
-        return terms[: max(1, int(np.searchsorted(records, self._limits.records, side="right")))]
+        records = 0
+        for place, term in enumerate(terms):
+            records += len(term.rows.ns)
+            if records > self._limits.records:
+                return terms[: max(1, place)]
+        return terms
 
     async def _scores_of_common(self, terms: list[_Term], size: Size) -> Scores:
         """Scores where not every term was read whole; terms come the rarest first."""

@@ -169,8 +169,8 @@ class PgVectorIndex:
             rows: list[asyncpg.Record] | None = await statement.fetch(connection)
         else:
             rows = await statement.fetch_at_epoch(connection, ranked.recalled_epoch)
-        if rows is not None and ranked.remembered:
-            missing = set(ranking.parts.tolist()).difference(part for place, _, _, part, _ in rows if place is not None)
+        if rows is not None and ranked.remembered and len([row for row in rows if row[0] is not None]) < len(ranking.ns):
+            missing = set(ranking.parts.tolist()).difference(row[3] for row in rows if row[0] is not None)
             if missing and await connection.fetchval(_SQL["parts_known"], tenant_id, array_text(list(missing))) < len(missing):
                 rows = None
         if rows is None:

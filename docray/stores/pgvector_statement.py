@@ -67,9 +67,8 @@ class Statement:
     async def fetch_at_epoch(self, connection: Connection, epoch: int) -> list[asyncpg.Record] | None:
         """The same rows; None where the tenant's corpus was at another epoch as they were read."""
         rows = await self._fetch(connection, _SQL["epoch_of_ranking"])
-        if [row["part"] for row in rows if row["place"] == 0] != [epoch]:
-            return None
-        return [row for row in rows if row["place"] != 0]
+        found = [row for row in rows if row[0] != 0]  # by position: names take the driver longer
+        return found if [row[3] for row in rows if row[0] == 0] == [epoch] else None
 
     async def _fetch(self, connection: Connection, *others: str) -> list[asyncpg.Record]:
         nearest = _SQL["with_parts"].replace("{nearest}", self._nearest) if self._nearest else ""
