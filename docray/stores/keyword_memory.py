@@ -3,7 +3,7 @@
 Owns how much and for how long. What is remembered belongs to one tenant's corpus at one epoch, which moves on with every publish, delete
 and change of access; a search asks for the epoch in a statement that it sends anyway, and forgets where it is another one. Two things
 change without the epoch. Postings written but not published yet are only missed. Parts that are purged are found out by `pgvector_index`,
-for the statement finds none of their chunks; and a minute ends everything.
+for the statement finds none of their chunks. Ten minutes end everything, so that sizes and frequencies stay nearly true.
 """
 
 import time
@@ -18,7 +18,7 @@ from docray.stores.keyword_scoring import Size
 
 _MOST_BYTES = 64 * 2**20
 _MOST_BYTES_OF_TENANT = 16 * 2**20
-_KNOWN_S = 60.0
+_KNOWN_S = 600.0
 _OBJECT_BYTES = 1_000
 
 

@@ -83,7 +83,7 @@ class KeywordSearch:
         self._compared = False  # whether the epoch was read in this transaction, with postings
 
     async def size(self) -> Size:
-        """How large the corpus is, for a search without words: it may be a minute old."""
+        """How large the corpus is, for a search without words: it may be some minutes old."""
         corpus = self._memory.corpus(self._tenant_id) if self._memory else None
         if corpus is not None:
             return corpus.size
