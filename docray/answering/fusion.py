@@ -13,7 +13,8 @@ share to .950, in Russian from .940 to .953, while English stays at .977.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 from uuid import UUID
 
 from docray.domain.questions import Candidate
@@ -23,8 +24,7 @@ _LEAST_DENSE_SHARE = 0.4
 _UNKNOWN, _KNOWN = 2.5, 4.0  # characters a token: at most, at least
 
 
-@dataclass(frozen=True, slots=True)
-class Fused:
+class Fused(NamedTuple):
     """A passage with its score and those of the legs that know it."""
 
     chunk_id: UUID
@@ -46,17 +46,20 @@ def single(candidates: Sequence[Candidate]) -> list[Fused]:
 
 def fuse(dense: Sequence[Candidate], keyword: Sequence[Candidate], share: float = DENSE_SHARE) -> list[Fused]:
     """Both legs' passages, best first. Scores lie in [0, 1]; what a leg does not know of a passage counts as its least."""
-    best_dense = max((candidate.dense for candidate in (*dense, *keyword) if candidate.dense is not None), default=-1.0) + 1.0
-    best_keyword = max((candidate.keyword or 0.0 for candidate in (*dense, *keyword)), default=0.0)
-    fused: dict[UUID, Fused] = {}
-    for candidate in (*dense, *keyword):
-        before = fused.get(candidate.chunk_id)
-        near = candidate.dense if candidate.dense is not None or before is None else before.dense
-        words = candidate.keyword if candidate.keyword is not None or before is None else before.keyword
-        score = share * _share((near if near is not None else -1.0) + 1.0, best_dense) + (1 - share) * _share(words or 0.0, best_keyword)
-        fused[candidate.chunk_id] = Fused(candidate.chunk_id, score, near, words)
-    return sorted(fused.values(), key=lambda one: (-one.score, one.chunk_id.bytes))
-
-
-def _share(value: float, best: float) -> float:
-    return value / best if best > 0 else 0.0
+    best_dense = max([candidate.dense for candidate in chain(dense, keyword) if candidate.dense is not None], default=-1.0) + 1.0
+    best_keyword = max([candidate.keyword or 0.0 for candidate in chain(dense, keyword)], default=0.0)
+    known: dict[UUID, tuple[float | None, float | None]] = {}
+    for chunk_id, _, near, words in chain(dense, keyword):
+        before = known.get(chunk_id)
+        if before is not None:
+            near = before[0] if near is None else near
+            words = before[1] if words is None else words
+        known[chunk_id] = (near, words)
+    fused = []
+    for chunk_id, (near, words) in known.items():
+        of_dense = ((near if near is not None else -1.0) + 1.0) / best_dense if best_dense > 0 else 0.0
+        of_keyword = (words or 0.0) / best_keyword if best_keyword > 0 else 0.0
+        score = share * of_dense + (1 - share) * of_keyword
+        fused.append((-score, chunk_id.bytes, Fused(chunk_id, score, near, words)))
+    fused.sort()  # ids differ: nothing after them is compared
+    return [one for _, _, one in fused]

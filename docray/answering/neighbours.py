@@ -52,25 +52,24 @@ class Group:
 def groups_of(ranking: Sequence[Fused], passages: Mapping[UUID, Passage], *, merge: bool) -> list[Group]:
     """The passages of a ranking that were confirmed, in its order, neighbours with the better one of them where asked."""
     groups: list[Group] = []
-    holders: dict[tuple[UUID, int, int], Group] = {}
+    holders: dict[tuple[UUID, int], dict[int, Group]] = {}  # by generation of a document, and number
     for one in ranking:
         passage = passages.get(one.chunk_id)
         if passage is None:
             continue
-        key = (passage.document.id, passage.generation, passage.n)
-        group = _beside(key, holders) if merge else None
+        there = holders.setdefault((passage.document.id, passage.generation), {})
+        group = _beside(passage.n, there) if merge else None
         if group is None:
-            group = Group(one, passage)
+            group = Group(one, passage, [passage])
             groups.append(group)
-        group.passages.append(passage)
-        group.passages.sort(key=lambda neighbour: neighbour.n)
-        holders[key] = group
+        else:
+            group.passages.append(passage)
+            group.passages.sort(key=lambda neighbour: neighbour.n)
+        there[passage.n] = group
     return groups
 
 
-def _beside(key: tuple[UUID, int, int], holders: Mapping[tuple[UUID, int, int], Group]) -> Group | None:
+def _beside(n: int, holders: Mapping[int, Group]) -> Group | None:
     """The group that a passage goes on, and that has room for it; a passage between two joins the better one."""
-    document_id, generation, n = key
-    found = [group for group in (holders.get((document_id, generation, n + step)) for step in (-1, 1)) if group]
-    free = [group for group in found if len(group.passages) < _MOST_CHUNKS]
-    return max(free, key=lambda group: group.best.score, default=None)
+    found = [group for group in (holders.get(n - 1), holders.get(n + 1)) if group is not None and len(group.passages) < _MOST_CHUNKS]
+    return max(found, key=lambda group: group.best.score) if found else None

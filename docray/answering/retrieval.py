@@ -50,11 +50,12 @@ class SearchService:
         run = _Run()
         question = await self._embed(request, run)
         run.lap("embed")
-        ranking = await self._rank(principal, request, question)
-        run.lap("retrieve")
-        groups, stale = await self._confirm(principal, request, ranking)
-        if stale and len(groups) < request.limit:  # perhaps a document was replaced between the two: its new passages are ranked now
-            groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question))
+        async with self._catalog.shared(principal):
+            ranking = await self._rank(principal, request, question)
+            run.lap("retrieve")
+            groups, stale = await self._confirm(principal, request, ranking)
+            if stale and len(groups) < request.limit:  # perhaps a document was replaced between the two: its new passages are ranked now
+                groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question))
         run.lap("authority")
         scored = await self._rerank(request, groups, run)
         stems = query_stems(request.query)
@@ -64,22 +65,22 @@ class SearchService:
     async def _embed(self, request: SearchRequest, run: "_Run") -> "_Embedded | None":
         if request.mode is SearchMode.KEYWORD:
             return None
+        known = self._shares.get(request.query) if request.mode is SearchMode.HYBRID else DENSE_SHARE
         try:
-            vectors, share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request))
+            if known is not None:  # no tasks for what needs none
+                (vector,) = await self._embedder.embed_queries([request.query])
+                return _Embedded(vector, known)
+            (vector,), share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request.query))
+            return _Embedded(vector, share)
         except (Unavailable, RateLimit):
             if request.mode is SearchMode.DENSE:
                 raise
             run.degraded.append("dense")
             return None
-        return _Embedded(vectors[0], share)
 
-    async def _dense_share(self, request: SearchRequest) -> float:
-        if request.mode is not SearchMode.HYBRID:
-            return DENSE_SHARE
-        share = self._shares.get(request.query)
-        if share is None:
-            (tokens,) = await self._embedder.count_tokens([request.query])
-            share = self._shares[request.query] = dense_share(len(request.query), tokens)
+    async def _dense_share(self, query: str) -> float:
+        (tokens,) = await self._embedder.count_tokens([query])
+        share = self._shares[query] = dense_share(len(query), tokens)
         return share
 
     async def _rank(self, principal: Principal, request: SearchRequest, embedded: "_Embedded | None") -> list[Fused]:
@@ -105,8 +106,8 @@ class SearchService:
             wanted = [one.chunk_id for one in ranking[asked : math.ceil(upto)]]
             if not wanted:
                 break
-            async with self._catalog.transaction(principal) as transaction:
-                passages.update(await transaction.passages.read(wanted, request.scope))
+            async with self._catalog.reading(principal) as reading:
+                passages.update(await reading.read(wanted, request.scope))
             asked += len(wanted)
             groups = groups_of(ranking[:asked], passages, merge=request.merge_neighbours)
         return groups, len(passages) < asked

@@ -5,7 +5,6 @@ Owns a rough and fast look: beginnings of words, found as plain text. Leaves wha
 
 import re
 from collections.abc import Sequence
-from itertools import islice
 
 SNIPPET_CHARACTERS = 200
 _BEFORE = 40  # characters shown before the first word found
@@ -47,25 +46,36 @@ def snippet(text: str, stems: Sequence[str]) -> str:
 
 def _densest(line: str, stems: Sequence[str]) -> int:
     """Where the window with the most different stems begins; the first of several."""
-    places = sorted((place, number) for number, stem in enumerate(stems) for place in islice(_places(line, stem), _MOST_PLACES))
-    best, best_count, first = 0, 0, 0
-    for last, (end, _) in enumerate(places):
+    places = _places(line, stems)
+    inside = [0] * len(stems)  # of each stem, in the window that ends here
+    best, best_count, count, first = 0, 0, 0, 0
+    for end, number in places:
+        if not inside[number]:
+            count += 1
+        inside[number] += 1
         while places[first][0] < end - SNIPPET_CHARACTERS + 2 * _BEFORE:
+            leaving = places[first][1]
+            inside[leaving] -= 1
+            if not inside[leaving]:
+                count -= 1
             first += 1
-        count = len({number for _, number in places[first : last + 1]})
         if count > best_count:
             best, best_count = places[first][0], count
     return best
 
 
-def _places(line: str, stem: str) -> Sequence[int]:
-    """Where words begin with the stem; anywhere for a script without spaces."""
-    found: list[int] = []
-    place = line.find(stem)
-    while place >= 0 and len(found) < _MOST_PLACES:
-        if place == 0 or not line[place - 1].isalnum() or _unspaced(stem):
-            found.append(place)
-        place = line.find(stem, place + 1)
+def _places(line: str, stems: Sequence[str]) -> list[tuple[int, int]]:
+    """Where words begin with stems, and which stems; anywhere for a script without spaces. In order."""
+    found: list[tuple[int, int]] = []
+    find = line.find  # a regular expression of all stems takes longer than this, and as long as ten passages to compile
+    for number, stem in enumerate(stems):
+        place, left = find(stem), _MOST_PLACES
+        while place >= 0 and left:
+            if place == 0 or not line[place - 1].isalnum() or _unspaced(stem):
+                found.append((place, number))
+                left -= 1
+            place = find(stem, place + 1)
+    found.sort()
     return found
 
 

@@ -12,6 +12,8 @@ from docray.api.services import Parts, Services
 from docray.domain.catalog import Transaction
 from docray.domain.principals import Principal
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -48,7 +50,7 @@ async def writing(
     idempotency_key: Annotated[
         str | None,
         Header(
-            alias="Idempotency-Key",
+            alias=IDEMPOTENCY_KEY,
             min_length=1,
             max_length=255,
             description="The same key with the same request gets the first answer again, with `Idempotent-Replayed: true`, for 24 h.",

@@ -1,9 +1,11 @@
 """The one route class: what holds for every call is held here, before the call's own code runs.
 
 In this order: credentials (401), rate (429), scope (403), query parameters that the call does not know (422), the body's type and
-syntax (415, 413, 400). Then FastAPI checks path, query and body against the endpoint's signature, and the endpoint runs.
+syntax (415, 413, 400). Then FastAPI checks path, query and body against the endpoint's signature, and the endpoint runs. Where the signature
+is a call and a body and nothing else, a body that is right goes straight to the endpoint: FastAPI's own way costs a tenth of a search.
 """
 
+import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,10 +13,12 @@ from typing import Any, TypeVar
 from fastapi import APIRouter
 from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from docray.api.json_bodies import read_json
+from docray.api.calls import IDEMPOTENCY_KEY, writing
+from docray.api.json_bodies import JsonRequest, read_json
 from docray.api.openapi import BEARER, errors
 from docray.api.services import Parts
 from docray.domain.errors import InvalidField
@@ -67,6 +71,7 @@ class ContractRoute(APIRoute):
         rules = _rules_of(self.endpoint)
         known = rules.query | {field.alias for field in get_flat_dependant(self.dependant).query_params}
         takes_json = self.body_field is not None
+        model = self._only_model()
         run = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -80,9 +85,29 @@ class ContractRoute(APIRoute):
                 _refuse_unknown(request, known, rules.query_prefixes)
             if takes_json:
                 request = await read_json(request, parts.services.settings.max_json_bytes)
+                if model is not None and IDEMPOTENCY_KEY not in request.headers:
+                    body = _checked(model, request)
+                    if body is not None:
+                        response: Response = await self.endpoint(await writing(request), body)
+                        return response
             return await run(request)
 
         return handle
+
+    def _only_model(self) -> type[BaseModel] | None:
+        """The body's model of an endpoint of `(call: Writing, body: Model)`."""
+        if list(inspect.signature(self.endpoint).parameters) != ["call", "body"] or self.dependant.dependencies[0].call is not writing:
+            return None
+        annotation = self.dependant.body_params[0].field_info.annotation
+        return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _checked(model: type[BaseModel], request: JsonRequest) -> BaseModel | None:
+    """The body as its model; None for one that is not right, which FastAPI is to describe."""
+    try:
+        return model.model_validate(request.value)
+    except ValidationError:
+        return None
 
 
 def _refuse_unknown(request: Request, known: frozenset[str], prefixes: tuple[str, ...]) -> None:

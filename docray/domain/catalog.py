@@ -304,6 +304,15 @@ class Catalog(Protocol):
         """A transaction of the principal's tenant. Never await another service inside."""
         ...
 
+    def reading(self, principal: Principal) -> AbstractAsyncContextManager[Passages]:
+        """Passages alone, in a transaction that cannot write; inside `shared` in that one."""
+        ...
+
+    def shared(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+        """What is read by `reading` inside the block, and by an index of the same database, is read in one transaction of the tenant: one
+        after the other, by the task that opened it. Never await another service inside."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyClaim:

@@ -15,7 +15,7 @@ from docray.domain.ports import Vectors
 from docray.domain.questions import Scope
 from docray.stores.filter_sql import compile_filter, needs_chunks
 from docray.stores.keyword_scoring import Ranking
-from docray.stores.postgres import Connection
+from docray.stores.postgres import Connection, array_text
 from docray.stores.sql import load
 
 _SQL = load("index")
@@ -62,9 +62,18 @@ class Statement:
 
     async def fetch(self, connection: Connection) -> list[asyncpg.Record]:
         """Rows of (place in the ranking or NULL, chunk_id, score, part, n)."""
+        return await self._fetch(connection)
+
+    async def fetch_at_epoch(self, connection: Connection, epoch: int) -> list[asyncpg.Record] | None:
+        """The same rows; None where the tenant's corpus was at another epoch as they were read."""
+        rows = await self._fetch(connection, _SQL["epoch_of_ranking"])
+        found = [row for row in rows if row[0] != 0]  # by position: names take the driver longer
+        return found if [row[3] for row in rows if row[0] == 0] == [epoch] else None
+
+    async def _fetch(self, connection: Connection, *others: str) -> list[asyncpg.Record]:
         nearest = _SQL["with_parts"].replace("{nearest}", self._nearest) if self._nearest else ""
-        query = "\nUNION ALL\n".join(filter(None, (self._ranked, nearest)))
-        return await connection.fetch(query, *self._parameters) if query else []
+        queries = [query for query in (self._ranked, nearest) if query]
+        return await connection.fetch("\nUNION ALL\n".join([*queries, *others]), *self._parameters) if queries else []
 
 
 def vector_text(vector: Vectors) -> str:
@@ -80,5 +89,5 @@ async def fetch_ranked_in_scope(connection: Connection, tenant_id: UUID, ranking
 
 
 def _with_pairs(query: str, ranking: Ranking, parameters: list[Any]) -> str:
-    parameters += [ranking.parts.tolist(), ranking.ns.tolist()]
+    parameters += [array_text(ranking.parts.tolist()), array_text(ranking.ns.tolist())]
     return query.replace("{parts}", f"${len(parameters) - 1}").replace("{ns}", f"${len(parameters)}")

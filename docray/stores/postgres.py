@@ -7,7 +7,8 @@ a connection. Leaves statements to the adapters beside it, schema and roles (wit
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, cast
 from uuid import UUID
 
@@ -22,10 +23,12 @@ Connection = PoolConnectionProxy  # what a block gets; it works like asyncpg.Con
 
 # Held cursors go first: they keep rows of the tenant who opened them. Prepared statements stay, they hold none.
 _CLEAN = "CLOSE ALL; RESET ROLE; RESET ALL; DISCARD TEMP; UNLISTEN *; SELECT pg_advisory_unlock_all()"
+_READ = "BEGIN READ ONLY"
 _CONNECT_TIMEOUT_S = 5.0
 _COMMAND_TIMEOUT_S = 15.0  # the server stops a statement after 5 s; this is for a server that does not answer at all
 _ACQUIRE_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 5.0
+_NO_SETTINGS: Mapping[str, str] = {}
 
 
 class _PooledConnection(asyncpg.Connection):
@@ -60,6 +63,20 @@ async def _clean(connection: asyncpg.Connection) -> None:
     if not pooled.clean:
         await connection.execute(_CLEAN)
         pooled.clean = True
+
+
+class _Sharing:
+    """One reading transaction for whatever a task reads of a tenant; its connection comes with the first who asks."""
+
+    def __init__(self, database: "Database", tenant_id: UUID) -> None:
+        self.database = database
+        self.tenant_id = tenant_id
+        self.stack = contextlib.AsyncExitStack()
+        self.connection: Connection | None = None
+        self.settings: Mapping[str, str] = _NO_SETTINGS
+
+
+_sharing: ContextVar[_Sharing | None] = ContextVar("docray_shared_transaction", default=None)
 
 
 class Database:
@@ -97,11 +114,42 @@ class Database:
     @contextlib.asynccontextmanager
     async def tenant_tx(self, tenant_id: UUID) -> AsyncIterator[Connection]:
         """A transaction that sees this tenant's rows and no others. Leaving the block commits, an exception rolls back."""
-        if not isinstance(tenant_id, UUID):
-            raise TypeError("a tenant's id is a UUID")
-        begin = f"BEGIN; SELECT set_config('app.tenant_id', '{tenant_id}', true)"
-        async with self._transaction(begin) as connection:
+        async with self._transaction(_begin("BEGIN", tenant_id, _NO_SETTINGS)) as connection:
             yield connection
+
+    @contextlib.asynccontextmanager
+    async def reading_tx(self, tenant_id: UUID, settings: Mapping[str, str] = _NO_SETTINGS) -> AsyncIterator[Connection]:
+        """The same for reading only, under settings of ours. Inside a block of `shared` it is that block's transaction, which goes on."""
+        sharing = _sharing.get()
+        if sharing is None or sharing.database is not self or sharing.tenant_id != tenant_id:
+            async with self._transaction(_begin(_READ, tenant_id, settings)) as connection:
+                yield connection
+            return
+        if sharing.connection is None:
+            sharing.connection = await sharing.stack.enter_async_context(self._transaction(_begin(_READ, tenant_id, settings)))
+            sharing.settings = settings
+        elif settings and settings != sharing.settings:
+            await sharing.connection.execute(f"SELECT {_set(settings)}")
+            sharing.settings = settings
+        yield sharing.connection
+
+    @contextlib.asynccontextmanager
+    async def shared(self, tenant_id: UUID) -> AsyncIterator[None]:
+        """What `reading_tx` reads of this tenant inside the block is read in one transaction, begun by the first: one at a time, in one task.
+
+        A write inside is a transaction of its own: it is committed when its own block ends. A block inside another one is part of it.
+        """
+        outer = _sharing.get()
+        if outer is not None and outer.database is self and outer.tenant_id == tenant_id:
+            yield
+            return
+        sharing = _Sharing(self, tenant_id)
+        async with sharing.stack:
+            token = _sharing.set(sharing)
+            try:
+                yield
+            finally:
+                _sharing.reset(token)
 
     @contextlib.asynccontextmanager
     async def system_tx(self) -> AsyncIterator[Connection]:
@@ -119,7 +167,8 @@ class Database:
         if self._pool is None:
             raise Unavailable(retry_after_s=RETRY_AFTER_S)
         with connecting():
-            connection = await self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S)
+            async with asyncio.timeout(_ACQUIRE_TIMEOUT_S):  # the pool's own time-out costs a task
+                connection = await self._pool.acquire()
         try:
             with translating():
                 yield connection
@@ -141,6 +190,22 @@ class Database:
                 await _roll_back(connection)
                 raise
             session.note_clean(True)
+
+
+def array_text(numbers: Sequence[int]) -> str:
+    """Whole numbers as the text of an array. As an array the driver would look at each of them several times."""
+    return f"{{{str(numbers)[1:-1]}}}"
+
+
+def _begin(begin: str, tenant_id: UUID, settings: Mapping[str, str]) -> str:
+    if not isinstance(tenant_id, UUID):
+        raise TypeError("a tenant's id is a UUID")
+    return f"{begin}; SELECT {_set({'app.tenant_id': str(tenant_id), **settings})}"
+
+
+def _set(settings: Mapping[str, str]) -> str:
+    """Settings of a transaction: names and values are our own, never a caller's."""
+    return ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
 
 
 async def _roll_back(connection: Connection) -> None:

@@ -60,6 +60,16 @@ class PostgresCatalog:
         """A transaction of the principal's tenant. Never await another service inside."""
         return self._transaction(principal)
 
+    def shared(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+        """`reading` inside the block, and an index of the same database, read in one transaction."""
+        return self._database.shared(principal.tenant_id)
+
+    @contextlib.asynccontextmanager
+    async def reading(self, principal: Principal) -> AsyncIterator[PostgresPassages]:
+        """The passages of the principal's tenant, in a transaction that cannot write."""
+        async with self._database.reading_tx(principal.tenant_id) as connection:
+            yield PostgresPassages(Session(connection, principal))
+
     @contextlib.asynccontextmanager
     async def _transaction(self, principal: Principal) -> AsyncIterator[PostgresTransaction]:
         async with self._database.tenant_tx(principal.tenant_id) as connection:

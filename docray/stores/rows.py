@@ -151,14 +151,12 @@ def boxes_to_json(pages: Sequence[PageBoxes]) -> list[list[Any]]:
 
 
 def _spans_of(value: Sequence[Sequence[int]]) -> tuple[PageSpan, ...]:
-    return tuple(PageSpan(page, start, end) for page, start, end in value)
+    return tuple([PageSpan(page, start, end) for page, start, end in value])
 
 
 def _boxes_of(value: Sequence[Any]) -> tuple[PageBoxes, ...]:
-    return tuple(
-        PageBoxes(page, float(width), float(height), tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes))
-        for page, width, height, boxes in value
-    )
+    """Numbers of boxes were written as floats, and are read as floats."""
+    return tuple([PageBoxes(page, float(width), float(height), tuple([tuple(box) for box in boxes])) for page, width, height, boxes in value])
 
 
 def lease_of(row: Row) -> Lease:

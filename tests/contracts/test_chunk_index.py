@@ -246,7 +246,7 @@ async def test_reading_little_of_common_words_changes_next_to_nothing(index, dat
 
     async def best(query: str, limits: Limits) -> list[tuple[int, int]]:
         async with database.tenant_tx(tenant) as connection:
-            ranked = await KeywordSearch(connection, tenant, None, {}, limits).scores(query, Analyser(), 10)
+            ranked = await KeywordSearch(connection, tenant, None, {}, limits).scores(query, Analyser())
             ranking = ranked.scores.best(5)
             return list(zip(ranking.parts.tolist(), ranking.ns.tolist(), strict=True))
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from docray.domain.documents import Chunk, PageSpan
+from docray.stores.keyword_cells import Numbering
 from docray.stores.keyword_postings import RECORD, make_part
-from docray.stores.keyword_scoring import Records, Scores, Size, TermRows, Worth
+from docray.stores.keyword_rows import TermRows, decode
+from docray.stores.keyword_scoring import Scores, Size, Worth
 from docray.stores.keyword_terms import GRAMS_PRESENT, Analyser, is_english, key_of, tokens_of
 
 ENGLISH = "The committee met on Monday and approved the budget of the town for the year."
@@ -92,12 +94,17 @@ def test_the_same_chunks_give_the_same_part_and_other_parts_other_keys():
 
 
 def term_rows(part: int, *records: tuple[int, int, int, int]) -> TermRows:
-    return TermRows(np.array([part]), np.array([len(records)]), np.array(list(records), RECORD).tobytes())
+    return rows_of([part], [len(records)], *records)
 
 
-def scores_of(terms: list[TermRows]) -> Scores:
-    records = Records(terms)
-    return Scores(records, Worth.of(records, [term.covered for term in terms], [1.0] * len(terms), Size(100, 50)))
+def rows_of(parts: list[int], sizes: list[int], *records: tuple[int, int, int, int]) -> TermRows:
+    lengths = np.array(sizes, ">i4") * RECORD.itemsize
+    (rows,) = decode([(np.array(parts, ">i8").tobytes(), lengths.astype(">i4").tobytes(), np.array(list(records), RECORD).tobytes())], None)
+    return rows
+
+
+def scores_of(terms: list[TermRows], numbering: Numbering | None = None) -> Scores:
+    return Scores(terms, Worth.of(terms, [1.0] * len(terms), Size(100, 50)), numbering or Numbering())
 
 
 def test_rare_terms_count_more_and_ties_keep_their_order():
@@ -125,15 +132,13 @@ def test_nothing_found_is_an_empty_ranking():
 def test_frequencies_are_estimated_where_rows_were_left_unread():
     keys = np.sort(np.random.default_rng(5).integers(0, 2**63, 20_000))
     read = keys[:512]
-    rows = TermRows.of(read.astype(">i8").tobytes(), np.full(512, 8, ">i4").tobytes(), np.zeros(512, RECORD).tobytes(), limit=512)
+    (rows,) = decode([(read.astype(">i8").tobytes(), np.full(512, 8, ">i4").tobytes(), np.zeros(512, RECORD).tobytes())], limit=512)
     assert rows.rows == pytest.approx(20_000, rel=0.15)
     assert rows.frequency == pytest.approx(20_000, rel=0.15)
 
 
 def test_very_many_places_are_compacted_without_changing_scores():
-    wide = [
-        TermRows(np.array([1, 2]), np.array([2, 1]), np.array([(0, 1, 50, 50), (4_000_000, 9, 60, 60), (5_000_000, 9, 70, 70)], RECORD).tobytes())
-    ]
-    near = [TermRows(np.array([1, 2]), np.array([2, 1]), np.array([(0, 1, 50, 50), (4, 9, 60, 60), (5, 9, 70, 70)], RECORD).tobytes())]
+    wide = [rows_of([1, 2], [2, 1], (0, 1, 50, 50), (4_000_000, 9, 60, 60), (5_000_000, 9, 70, 70))]
+    near = [rows_of([1, 2], [2, 1], (0, 1, 50, 50), (4, 9, 60, 60), (5, 9, 70, 70))]
     assert scores_of(wide).best(5).scores.tolist() == pytest.approx(scores_of(near).best(5).scores.tolist())
     assert scores_of(wide).of([2, 2], [5_000_000, 4]) == [pytest.approx(scores_of(near).of([2], [5])[0]), None]

@@ -58,21 +58,30 @@ SELECT count(*) FROM gone;
 -- Chunks of a generation.
 SELECT count(DISTINCT n) FROM docray.chunk_vectors WHERE tenant_id = $1 AND document_id = $2 AND generation = $3;
 
--- name: prepare_search
--- Settings of this transaction for a search, and what is known of the tenant: parts, the last one's key, chunks and pages of its first
--- parts by key, from which its size is estimated, and whether any of its text is indexed by n-grams ($3 is their mark).
--- The graph is walked as widely as $4 says, and on until enough of the tenant's rows are found; what an index gives in order is not sorted
--- instead; a plan is made once for a connection, not for each search. The shape is that of `postings`, with place 0.
+-- name: measure
+-- What is known of the tenant: parts, the last one's key, chunks and pages of its first parts by key, from which its size is estimated,
+-- whether any of its text is indexed by n-grams ($3 is their mark), and the epoch of its corpus. The shape is that of `postings`, with place 0.
 SELECT 0::bigint AS place,
        int8send(count(*)) || int8send(coalesce(max(part), 0)) || int8send(coalesce(sum(chunks), 0)::bigint)
            || int8send(coalesce(sum(pages), 0)::bigint)
-           || int8send((EXISTS (SELECT FROM docray.keyword_postings g WHERE g.tenant_id = $1 AND g.term = $3))::integer::bigint) AS parts,
-       NULL::bytea AS sizes,
-       convert_to(concat(
-           set_config('hnsw.ef_search', $4, true), set_config('hnsw.max_scan_tuples', $5, true),
-           set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('enable_sort', 'off', true),
-           set_config('plan_cache_mode', 'force_generic_plan', true)), 'UTF8') AS postings
+           || int8send((EXISTS (SELECT FROM docray.keyword_postings g WHERE g.tenant_id = $1 AND g.term = $3))::integer::bigint)
+           || coalesce((SELECT int8send(t.corpus_epoch) FROM docray.tenants t WHERE t.tenant_id = $1), '') AS parts,
+       NULL::bytea AS sizes, NULL::bytea AS postings
   FROM (SELECT k.part, k.chunks, k.pages FROM docray.keyword_parts k WHERE k.tenant_id = $1 ORDER BY k.part LIMIT $2) sample
+
+-- name: epoch
+-- The epoch of the tenant's corpus, in the shape of `postings` with place 0.
+SELECT 0::bigint AS place, int8send(t.corpus_epoch) AS parts, NULL::bytea AS sizes, NULL::bytea AS postings
+  FROM docray.tenants t WHERE t.tenant_id = $1
+
+-- name: epoch_of_ranking
+-- The same in the shape of `ranked`, as a part.
+SELECT 0::bigint AS place, NULL::uuid AS chunk_id, NULL::double precision AS score, t.corpus_epoch AS part, NULL::integer AS n
+  FROM docray.tenants t WHERE t.tenant_id = $1
+
+-- name: parts_known
+-- How many of some parts there are.
+SELECT count(*) FROM docray.keyword_parts WHERE tenant_id = $1 AND part = ANY ($2::text::bigint[]);
 
 -- name: vectors_of_all
 -- About how many vectors the table holds, of all tenants.
@@ -93,7 +102,7 @@ EXISTS (SELECT FROM docray.chunks c
 -- name: postings
 -- The first rows by part of each term, packed, with the term's place from 1. `within` may restrict the parts.
 SELECT t.place, r.parts, r.sizes, r.postings
-  FROM unnest({terms}::integer[]) WITH ORDINALITY t (term, place)
+  FROM unnest({terms}::text::integer[]) WITH ORDINALITY t (term, place)
  CROSS JOIN LATERAL (
     SELECT string_agg(int8send(s.part), '') AS parts, string_agg(int4send(octet_length(s.postings)), '') AS sizes,
            string_agg(s.postings, '') AS postings
@@ -104,14 +113,14 @@ SELECT t.place, r.parts, r.sizes, r.postings
 -- name: ranked
 -- Chunk ids of (part, chunk number) pairs, with their places among them from 1.
 SELECT k.place, v.chunk_id, NULL::double precision AS score, k.part, k.n
-  FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
+  FROM unnest({parts}::text::bigint[], {ns}::text::integer[]) WITH ORDINALITY k (part, n, place)
   JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
   JOIN docray.chunk_vectors v ON v.tenant_id = $1 AND v.document_id = p.document_id AND v.generation = p.generation AND v.n = k.n
 
 -- name: ranked_and_near
 -- The same with their inner products.
 SELECT k.place, v.chunk_id, -(v.embedding <#> (SELECT $2::text::halfvec)) AS score, k.part, k.n
-  FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
+  FROM unnest({parts}::text::bigint[], {ns}::text::integer[]) WITH ORDINALITY k (part, n, place)
   JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
   JOIN docray.chunk_vectors v ON v.tenant_id = $1 AND v.document_id = p.document_id AND v.generation = p.generation AND v.n = k.n
    AND v.space = {space}
@@ -119,7 +128,7 @@ SELECT k.place, v.chunk_id, -(v.embedding <#> (SELECT $2::text::halfvec)) AS sco
 -- name: ranked_in_scope
 -- Chunk ids of the pairs that a scope's conditions on passages hold for; $2 pairs went before.
 SELECT $2::bigint + k.place AS place, c.chunk_id, NULL::double precision AS score, k.part, k.n
-  FROM unnest({parts}::bigint[], {ns}::integer[]) WITH ORDINALITY k (part, n, place)
+  FROM unnest({parts}::text::bigint[], {ns}::text::integer[]) WITH ORDINALITY k (part, n, place)
   JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
   JOIN docray.documents d ON d.tenant_id = $1 AND d.id = p.document_id AND d.live_generation = p.generation AND d.deleted_at IS NULL
   JOIN docray.chunks c ON c.tenant_id = $1 AND c.document_id = p.document_id AND c.generation = p.generation AND c.n = k.n
