@@ -19,6 +19,7 @@ from cachetools import LRUCache
 from docray.domain.documents import Chunk
 from docray.domain.ports import Vectors
 from docray.domain.questions import Candidate, Scope
+from docray.domain.reindexes import Dropping
 from docray.stores.filter_sql import compile_filter, needs_chunks
 from docray.stores.keyword_postings import Part, make_part
 from docray.stores.keyword_scoring import Size
@@ -36,6 +37,7 @@ _EXACT_CHUNKS = 3_000  # up to so many are compared one by one: half a microseco
 _GRAPH_WIDTH = 64  # recall@10 of .978 among 55,000 real vectors; 40: .974, 100: .986
 _TENANTS_KNOWN = 10_000
 _NO_PART = -1
+_CROWDED = 2  # a reindex puts another generation of each document beside the one that answers
 _KNOWN_S = 60.0  # the number of all tenants' vectors is asked for that often
 
 
@@ -106,27 +108,42 @@ class PgVectorIndex:
         async with self._database.tenant_tx(tenant_id) as connection:
             return int(await connection.fetchval(_SQL["count"], tenant_id, document_id, generation))
 
+    async def drop(self, dropping: Dropping) -> int:
+        """Removes the vectors that an ended reindex left, repeats until nothing is left; returns how many went."""
+        space = _space(dropping.model, dropping.dimension)
+        gone = 0
+        while True:
+            async with self._database.tenant_tx(dropping.tenant_id) as connection:
+                removed = await connection.fetchval(_SQL["drop_vectors"], dropping.tenant_id, space.id, dropping.reindex_id, _PURGE_BATCH)
+            if not removed:
+                return gone
+            gone += removed
+
     # --- searching
 
-    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str) -> list[Candidate]:
+    async def search_dense(
+        self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False
+    ) -> list[Candidate]:
         """Nearest passages by cosine, best first."""
-        dense, _ = await self._search(tenant_id, None, vector, limit, scope, model_id)
+        dense, _ = await self._search(tenant_id, None, vector, limit, scope, model_id, crowded)
         return dense
 
-    async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope) -> list[Candidate]:
+    async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope, crowded: bool = False) -> list[Candidate]:
         """Best passages by words, best first: BM25 of the passage and of its page."""
-        _, keyword = await self._search(tenant_id, query, None, limit, scope, "")
+        _, keyword = await self._search(tenant_id, query, None, limit, scope, "", crowded)
         return keyword
 
     async def search_hybrid(
-        self, tenant_id: UUID, query: str, vector: Vectors, limit: int, scope: Scope, model_id: str
+        self, tenant_id: UUID, query: str, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """Both legs in one go: (dense, keyword)."""
-        return await self._search(tenant_id, query, vector, limit, scope, model_id)
+        """Both legs in one go: (dense, keyword). A passage that the model has not embedded may be found by its words."""
+        return await self._search(tenant_id, query, vector, limit, scope, model_id, crowded)
 
     async def _search(
-        self, tenant_id: UUID, query: str | None, vector: Vectors | None, limit: int, scope: Scope, model_id: str
+        self, tenant_id: UUID, query: str | None, vector: Vectors | None, limit: int, scope: Scope, model_id: str, crowded: bool
     ) -> tuple[list[Candidate], list[Candidate]]:
+        past_others, wanted = crowded and scope.unrestricted, limit  # a restricted scope goes by generations that answer anyway
+        limit *= _CROWDED if past_others else 1
         async with self._database.tenant_tx(tenant_id) as connection:
             within = None if scope.unrestricted else await _parts_in_scope(connection, tenant_id, scope)
             if within is not None and not len(within.keys):
@@ -142,10 +159,10 @@ class PgVectorIndex:
             by_passage = needs_chunks(scope.filter)
             if ranked and not by_passage:
                 statement.add_ranked(ranked.scores.best(limit))
-            rows = await statement.fetch(connection)
+            rows = await statement.fetch(connection, answering=past_others)
             if ranked and by_passage:
                 rows += await _ranked_in_scope(connection, tenant_id, ranked, limit, scope)
-        return _dense(rows, ranked), _keyword(rows, ranked)
+        return _dense(rows, ranked)[:wanted], _keyword(rows, ranked)[:wanted]
 
     async def _prefers_graph(self, connection: Connection, size: Size) -> bool:
         """Whether the graph finds the nearest of so many chunks sooner than comparing them all.
@@ -216,5 +233,6 @@ def _keyword(rows: list[asyncpg.Record], ranked: Ranked | None) -> list[Candidat
     candidates: dict[UUID, Candidate] = {}  # a chunk stands twice where two models have embedded it
     for (_, chunk_id, product, _, _), score in zip(found, scores, strict=True):
         cosine = None if product is None else max(-1.0, min(1.0, product))
-        candidates[chunk_id] = Candidate(chunk_id, score or 0.0, cosine, score)
+        if cosine is not None or chunk_id not in candidates:
+            candidates[chunk_id] = Candidate(chunk_id, score or 0.0, cosine, score)
     return list(candidates.values())

@@ -60,10 +60,12 @@ class Statement:
         query = self._space.fill(_SQL["ranked_and_near"]) if self._space else _SQL["ranked"]
         self._ranked = _with_pairs(query, ranking, self._parameters)
 
-    async def fetch(self, connection: Connection) -> list[asyncpg.Record]:
-        """Rows of (place in the ranking or NULL, chunk_id, score, part, n)."""
+    async def fetch(self, connection: Connection, *, answering: bool = False) -> list[asyncpg.Record]:
+        """Rows of (place in the ranking or NULL, chunk_id, score, part, n); `answering`: of generations that answer only."""
         nearest = _SQL["with_parts"].replace("{nearest}", self._nearest) if self._nearest else ""
         query = "\nUNION ALL\n".join(filter(None, (self._ranked, nearest)))
+        if query and answering:
+            query = _SQL["answering"].replace("{found}", query)
         return await connection.fetch(query, *self._parameters) if query else []
 
 
