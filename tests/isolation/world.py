@@ -297,7 +297,7 @@ async def _add_document(
     ids = [chunk_id(owner.tenant_id, document.id, 1, chunk.n) for chunk in chunks]
     vectors = await embedder.embed_passages([chunk.indexed_text for chunk in chunks])
     await index.upsert(owner.tenant_id, document.id, 1, list(zip(ids, chunks, strict=True)), vectors, embedder.model_id)
-    await take_to(queue, lease, State.READY, pages)
+    await take_to(queue, lease, State.READY, pages, model=embedder.model_id)
     owner.documents.append(
         Doc(id=document.id, created_at=document.created_at, filename=name, title=title, metadata=about, text=text, data=data, chunks=ids)
     )
