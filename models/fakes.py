@@ -1,7 +1,7 @@
 """Models for tests: deterministic, in process, with knobs for what goes wrong.
 
-Owns what a language model says to docray's own prompt, what an embedder makes of words, and their faults. They stand behind the same port as the real ones, so nothing in the
-product knows of them; only tests build them.
+Owns what a language model says to docray's own prompt, what an embedder makes of words, and their faults. They stand behind the same ports as
+the real ones, so nothing in the product knows of them; only tests build them.
 """
 
 import asyncio

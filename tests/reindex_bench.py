@@ -125,7 +125,9 @@ class Bench:
 
     # --- the reindex
 
-    async def start(self, *, switch: Switch = Switch.TENANT, model: str = NEW, collection_id: UUID | None = None, rules: str | None = None) -> Reindex:
+    async def start(
+        self, *, switch: Switch = Switch.TENANT, model: str = NEW, collection_id: UUID | None = None, rules: str | None = None
+    ) -> Reindex:
         """A reindex that is old enough for every process to know of it."""
         form = IndexForm(model, rules or chunker_name(self.max_tokens, model))
         async with self.catalog.transaction(self.principal) as tx:
@@ -173,7 +175,8 @@ class Bench:
     async def vectors(self) -> dict[tuple[UUID, int], int]:
         """Vectors by document and generation."""
         found = await self.superuser.fetch(
-            "SELECT document_id, generation, count(*) AS vectors FROM docray.chunk_vectors WHERE tenant_id = $1 GROUP BY 1, 2", self.principal.tenant_id
+            "SELECT document_id, generation, count(*) AS vectors FROM docray.chunk_vectors WHERE tenant_id = $1 GROUP BY 1, 2",
+            self.principal.tenant_id,
         )
         return {(row["document_id"], row["generation"]): row["vectors"] for row in found}
 

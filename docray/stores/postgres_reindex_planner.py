@@ -19,7 +19,7 @@ _END = UUID(int=2**128 - 1)  # the place behind every document: the pass is over
 
 
 class PostgresReindexPlanner:
-    """`docray.domain.reindexes.ReindexPlanner`. Passes over a tenant's documents by id until one finds nothing, then waits for the corpus to change."""
+    """`docray.domain.reindexes.ReindexPlanner`. Passes over a tenant's documents by id until a pass finds nothing; then the corpus has to change."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

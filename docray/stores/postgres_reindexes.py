@@ -154,7 +154,7 @@ class PostgresReindexes:
 
 async def counts_of(connection: Connection, reindex_id: UUID) -> ReindexCounts:
     """Documents by how far a reindex is with them."""
-    row = await connection.fetchrow(_SQL["counts"], reindex_id)
+    [row] = await connection.fetch(_SQL["counts"], reindex_id)
     return ReindexCounts(**row)
 
 
