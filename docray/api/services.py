@@ -62,7 +62,7 @@ class Services:
     answers: Answers
     pages: PagePictures
     health: Sequence[HealthCheck] = ()
-    index_form: IndexForm = field(default_factory=lambda: IndexForm(""))  # what a reindex brings: the newest model that is loaded here, and how it cuts pages
+    index_form: IndexForm = field(default_factory=lambda: IndexForm(""))  # what a reindex brings: the newest model loaded here, its cut
     present_model: str = ""  # what searches of a tenant without documents go by
 
 
