@@ -81,6 +81,7 @@ class PostgresReindexes:
         row = await self._lock(reindex_id)
         if row["state"] == ReindexState.SWITCHED:
             return await self._shown(row)
+        await self._allow_time()
         counts = await counts_of(self._connection, reindex_id)
         if not counts.is_built:
             raise ReindexNotBuilt(f"{counts.waiting} of {counts.total} documents are not built yet. Wait until none is waiting, then switch.")
@@ -90,7 +91,6 @@ class PostgresReindexes:
             )
         if not row["known_everywhere"]:
             raise ReindexNotBuilt(f"It was started a moment ago, and not every process knows of it. Try again in {KNOWN_S:g} seconds.")
-        await self._allow_time()
         switched = await switch(self._connection, self._session.tenant_id, row)
         self._session.corpus_changed()
         return await self._shown(switched)
@@ -154,7 +154,7 @@ class PostgresReindexes:
 
 async def counts_of(connection: Connection, reindex_id: UUID) -> ReindexCounts:
     """Documents by how far a reindex is with them."""
-    [row] = await connection.fetch(_SQL["counts"], reindex_id)
+    [row] = await connection.fetch(_SQL["counts"], reindex_id, timeout=_LONG_S)
     return ReindexCounts(**row)
 
 
