@@ -71,9 +71,7 @@ class Bench:
         self.index = PgVectorIndex(self.worker_database)
         self.planner = PostgresReindexPlanner(self.worker_database)
         self.worker = self.a_worker()
-        self.service = SearchService(
-            catalog=self.catalog, index=PgVectorIndex(self.database), embedder=self.old, next_embedder=self.new
-        )
+        self.service = SearchService(catalog=self.catalog, index=PgVectorIndex(self.database), embedder=self.old, next_embedder=self.new)
 
     def a_worker(self, name: str = "test", *, models: int = 2, lease_s: float = 45.0) -> IngestWorker:
         """A worker process with the present model, or with the next one too."""
@@ -131,9 +129,7 @@ class Bench:
         """A reindex that is old enough for every process to know of it."""
         form = IndexForm(model, rules or chunker_name(self.max_tokens, model))
         async with self.catalog.transaction(self.principal) as tx:
-            made = await tx.reindexes.start(
-                NewReindex(id=new_id(), form=form, model_before=OLD, switch=switch, collection_id=collection_id)
-            )
+            made = await tx.reindexes.start(NewReindex(id=new_id(), form=form, model_before=OLD, switch=switch, collection_id=collection_id))
         await self.superuser.execute("UPDATE docray.reindexes SET created_at = created_at - interval '10 s' WHERE id = $1", made.id)
         self.service._models._known.clear()  # what ten seconds would have done
         return made

@@ -90,9 +90,7 @@ class ChunkIndex(Protocol):
         """Writes (chunk id, chunk) with its vector. Writing the same again changes nothing."""
         ...
 
-    async def search_dense(
-        self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False
-    ) -> list[Candidate]:
+    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False) -> list[Candidate]:
         """Nearest passages by cosine, best first. `crowded`: looks further, past generations that do not answer, and leaves them out."""
         ...
 

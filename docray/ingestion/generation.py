@@ -40,9 +40,7 @@ class PageChunker(Protocol):
 class GenerationReader:
     """PDF → stored pages and chunks. A generation of a reindex takes the pages that are stored already: a PDF is read once."""
 
-    def __init__(
-        self, *, queue: JobQueue, blobs: BlobStore, parser: PdfParser, chunker: PageChunker, chunker_name: str | None = None
-    ) -> None:
+    def __init__(self, *, queue: JobQueue, blobs: BlobStore, parser: PdfParser, chunker: PageChunker, chunker_name: str | None = None) -> None:
         """`chunker_name` is noted with what was cut: the same name cuts the same pages alike."""
         self._queue = queue
         self._blobs = blobs
@@ -87,9 +85,7 @@ class GenerationPublisher:
         """Whether the index holds every chunk: a purger of an earlier try that slept past its lease may have taken some."""
         return await self._index.count(lease.tenant_id, lease.document_id, lease.generation) == len(chunks)
 
-    async def index(
-        self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, model_id: str, also: Mapping[str, Vectors] = _NONE
-    ) -> None:
+    async def index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, model_id: str, also: Mapping[str, Vectors] = _NONE) -> None:
         """Writes the index, with the vectors of further models beside. A lease of a later state writes it anew: ids are deterministic, so
         nothing doubles."""
         if lease.state in (State.QUEUED, State.PARSED):

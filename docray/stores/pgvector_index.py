@@ -121,9 +121,7 @@ class PgVectorIndex:
 
     # --- searching
 
-    async def search_dense(
-        self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False
-    ) -> list[Candidate]:
+    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False) -> list[Candidate]:
         """Nearest passages by cosine, best first."""
         dense, _ = await self._search(tenant_id, None, vector, limit, scope, model_id, crowded)
         return dense
