@@ -38,13 +38,13 @@ class PostgresReindexes:
 
     async def start(self, wanted: NewReindex) -> Reindex:
         """A reindex under way; one that was switched is finished by that. ReindexUnderWay while one is being built."""
+        if wanted.collection_id is not None and await self._connection.fetchrow(_COLLECTIONS["hold"], wanted.collection_id) is None:
+            raise NotFound
         before = await self._connection.fetchrow(_SQL["lock_open"])
         if before is not None:
             if before["state"] != ReindexState.SWITCHED:
                 raise ReindexUnderWay
             await self._finish(before)
-        if wanted.collection_id is not None and await self._connection.fetchrow(_COLLECTIONS["hold"], wanted.collection_id) is None:
-            raise NotFound
         row = await self._insert(wanted)
         if wanted.collection_id is not None and row["model"] != row["model_before"]:
             raise InvalidField("A collection alone cannot get another model: a search goes by one. Leave collection_id out.", "collection_id")

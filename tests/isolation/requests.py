@@ -23,7 +23,8 @@ KINDS = {"document_id": "document", "document_ids": "document", "collection_id":
 _CURSORS = {"/v1/documents": "d", "/v1/collections": "c", "/v1/api-keys": "k", "/v1/jobs": "b", "/v1/reindexes": "r",
             "/v1/collections/{collection_id}/documents": "m"}  # fmt: skip
 _DESTRUCTIVE = {("DELETE", "/v1/documents/{document_id}"), ("DELETE", "/v1/collections/{collection_id}"), ("DELETE", "/v1/api-keys/{key_id}"),
-                ("DELETE", "/v1/collections/{collection_id}/documents/{document_id}"), ("PUT", "/v1/documents/{document_id}/content")}  # fmt: skip
+                ("DELETE", "/v1/collections/{collection_id}/documents/{document_id}"), ("PUT", "/v1/documents/{document_id}/content"),
+                ("POST", "/v1/reindexes/{reindex_id}/rollback"), ("POST", "/v1/reindexes/{reindex_id}/finish")}  # fmt: skip
 _UPLOADS = {("POST", "/v1/documents"), ("PUT", "/v1/documents/{document_id}/content")}
 _KEPT = {"name", "title", "description", "metadata", "attributes", "filename"}  # what a write keeps and shows again
 _QUESTIONS = (
