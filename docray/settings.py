@@ -49,6 +49,7 @@ class Settings(BaseSettings):
 
     # --- embedding
     embedding_model: str | None = None  # None: all-MiniLM-L6-v2 from its package; a folder; or a hub name
+    embedding_model_next: str | None = None  # the model that `docray reindex` is to bring, loaded beside the present one until then
     embedding_engine: Literal["auto", "openvino", "sentence_transformers"] = "auto"
     embedding_precision: Literal["auto", "f32", "bf16"] = "auto"
     embedding_threads: int = Field(0, ge=0)  # 0: as many as cores

@@ -23,14 +23,15 @@ from docray.domain.ids import new_id
 from docray.domain.latency import SearchLatency
 from docray.domain.ports import Embedder, Generator
 from docray.domain.principals import Scope, Tenant
+from docray.domain.reindexes import IndexForm
 from docray.ingestion.bulk import BulkReader, BulkWriter, Bytes
-from docray.ingestion.chunking import Chunker, CountTokens
+from docray.ingestion.chunking import Chunker, CountTokens, chunker_name
 from docray.ingestion.extract.limits import ParserLimits
 from docray.ingestion.generation import GenerationPublisher, GenerationReader
 from docray.ingestion.intake import Intake
 from docray.ingestion.sandbox.client import Parser
 from docray.ingestion.service import DocumentService
-from docray.ingestion.worker import IngestWorker, WorkerTimes
+from docray.ingestion.worker import IngestWorker, NextModel, WorkerTimes
 from docray.observability import logs
 from docray.observability.latency import LatencyWindow
 from docray.security.api_keys import make_key
@@ -45,6 +46,7 @@ from docray.stores.postgres_idempotency import PostgresIdempotency
 from docray.stores.postgres_jobs import PostgresJobQueue
 from docray.stores.postgres_keys import PostgresCredentials, PostgresTenants
 from docray.stores.postgres_latency import announce, heard
+from docray.stores.postgres_reindex_planner import PostgresReindexPlanner
 
 DEFAULT_TENANT = "default"
 _FIRST_KEY = "api_key"
@@ -71,7 +73,10 @@ class SecretBox(Protocol):
 # --- the API process ----------------------------------------------------------------------------------------------------
 
 
-def build_gateway(settings: Settings, *, embedder: Callable[[], Embedder], generator: Callable[[], Generator | None]) -> FastAPI:
+def build_gateway(
+    settings: Settings, *, embedder: Callable[[], Embedder], generator: Callable[[], Generator | None],
+    next_embedder: Callable[[], Embedder | None] = lambda: None,
+) -> FastAPI:  # fmt: skip
     """The app of one API process. Engines and pools open when the app starts, on its event loop, and close with it."""
     logs.configure(settings.log_level)
     stack = contextlib.AsyncExitStack()
@@ -79,6 +84,8 @@ def build_gateway(settings: Settings, *, embedder: Callable[[], Embedder], gener
     async def services() -> Services:
         engine = await asyncio.to_thread(embedder)
         await _opened_embedder(stack, engine)
+        following = await asyncio.to_thread(next_embedder)
+        await _opened_embedder(stack, following)
         database = await _opened_database(stack, settings.database_dsn, settings.database_pool_size)
         parser = await _opened_parser(stack, settings, wait=settings.require_sandbox)
         model = generator()
@@ -87,18 +94,24 @@ def build_gateway(settings: Settings, *, embedder: Callable[[], Embedder], gener
             stack.push_async_callback(closer)
         latency = LatencyWindow(str(new_id()))
         stack.push_async_callback(_ended, asyncio.ensure_future(_telling(database, latency)))
-        return _services(settings, database, engine, model, parser, latency)
+        return _services(settings, database, (engine, following), model, parser, latency)
 
     return create_app(services, settings=settings, on_stop=[stack.aclose])
 
 
 def _services(
-    settings: Settings, database: Database, embedder: Embedder, generator: Generator | None, parser: Parser, latency: LatencyWindow
-) -> Services:
+    settings: Settings, database: Database, embedders: tuple[Embedder, Embedder | None], generator: Generator | None, parser: Parser,
+    latency: LatencyWindow,
+) -> Services:  # fmt: skip
+    embedder, following = embedders
     catalog, blobs = PostgresCatalog(database), _prepared_blobs(settings)
-    search = MeasuredSearch(SearchService(catalog=catalog, index=PgVectorIndex(database), embedder=embedder), latency.note)
+    index = PgVectorIndex(database)
+    search = MeasuredSearch(SearchService(catalog=catalog, index=index, embedder=embedder, next_embedder=following), latency.note)
+    newest = following or embedder
     return Services(
         settings=settings,
+        index_form=IndexForm(newest.model_id, chunker_name(_longest_passage(settings, embedder, following), newest.model_id)),
+        present_model=embedder.model_id,
         catalog=catalog,
         credentials=PostgresCredentials(database),
         tenants=PostgresTenants(database),
@@ -123,28 +136,46 @@ def _services(
 
 
 @contextlib.asynccontextmanager
-async def opened_worker(settings: Settings, *, embedder: Embedder, name: str) -> AsyncIterator[IngestWorker]:
+async def opened_worker(
+    settings: Settings, *, embedder: Embedder, name: str, next_embedder: Embedder | None = None
+) -> AsyncIterator[IngestWorker]:
     """A worker with its own pool and parser server, closed with the block."""
     logs.configure(settings.log_level)
     async with contextlib.AsyncExitStack() as stack:
         await _opened_embedder(stack, embedder)
+        await _opened_embedder(stack, next_embedder)
         database = await _opened_database(stack, settings.database_worker_dsn or settings.database_dsn, settings.worker_concurrency + 3)
         loop = asyncio.get_running_loop()
 
-        def count_tokens(texts: Sequence[str]) -> list[int]:
-            return asyncio.run_coroutine_threadsafe(embedder.count_tokens(texts), loop).result()
+        longest = _longest_passage(settings, embedder, next_embedder)
+
+        def chunker_of(counting: Embedder) -> Chunker:
+            def count_tokens(texts: Sequence[str]) -> list[int]:
+                return asyncio.run_coroutine_threadsafe(counting.count_tokens(texts), loop).result()
+
+            return Chunker(max_tokens=longest, count_tokens=count_tokens)
 
         yield IngestWorker(
             name=name,
             queue=PostgresJobQueue(database, idempotency_keep_s=settings.idempotency_hours * 3600),
             blobs=_prepared_blobs(settings),
             parser=await _opened_parser(stack, settings),
-            chunker=Chunker(max_tokens=min(settings.chunk_tokens, embedder.max_tokens), count_tokens=count_tokens),
+            chunker=chunker_of(embedder),
+            chunker_name=chunker_name(longest, embedder.model_id),
             embedder=embedder,
+            next_model=None if next_embedder is None else NextModel(
+                embedder=next_embedder, chunker=chunker_of(next_embedder), chunker_name=chunker_name(longest, next_embedder.model_id)
+            ),
+            planner=PostgresReindexPlanner(database),
             index=PgVectorIndex(database),
             times=WorkerTimes(lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, poll_s=settings.poll_s),
             concurrency=settings.worker_concurrency,
-        )
+        )  # fmt: skip
+
+
+def _longest_passage(settings: Settings, *embedders: Embedder | None) -> int:
+    """In tokens. While two models are loaded a passage may be embedded by both."""
+    return min(settings.chunk_tokens, *(embedder.max_tokens for embedder in embedders if embedder is not None))
 
 
 # --- bulk runs ------------------------------------------------------------------------------------------------------------
@@ -182,15 +213,18 @@ def search_latencies(settings: Settings) -> AsyncIterator[SearchLatency]:
 
 
 @contextlib.asynccontextmanager
-async def opened_bulk_reader(settings: Settings, *, count_tokens: CountTokens, max_tokens: int, fetch: Bytes) -> AsyncIterator[BulkReader]:
-    """The first step of a bulk run, with a parser server of its own."""
+async def opened_bulk_reader(
+    settings: Settings, *, count_tokens: CountTokens, max_tokens: int, fetch: Bytes, model_id: str | None = None
+) -> AsyncIterator[BulkReader]:
+    """The first step of a bulk run, with a parser server of its own. `model_id` names whose tokens count."""
     async with opened_bulk_stores(settings) as stores, contextlib.AsyncExitStack() as stack:
         parser = await _opened_parser(stack, settings)
-        chunker = Chunker(max_tokens=min(settings.chunk_tokens, max_tokens), count_tokens=count_tokens)
+        longest = min(settings.chunk_tokens, max_tokens)
+        chunker, name = Chunker(max_tokens=longest, count_tokens=count_tokens), chunker_name(longest, model_id) if model_id else None
         yield BulkReader(
             catalog=stores.catalog, queue=stores.queue, documents=DocumentService(stores.catalog, stores.blobs),
             intake=Intake(stores.blobs, settings.max_document_bytes), fetch=fetch,
-            reader=GenerationReader(queue=stores.queue, blobs=stores.blobs, parser=parser, chunker=chunker),
+            reader=GenerationReader(queue=stores.queue, blobs=stores.blobs, parser=parser, chunker=chunker, chunker_name=name),
         )  # fmt: skip
 
 
@@ -251,7 +285,7 @@ async def _opened_database(stack: contextlib.AsyncExitStack, dsn: SecretStr | No
     return database
 
 
-async def _opened_embedder(stack: contextlib.AsyncExitStack, embedder: Embedder) -> None:
+async def _opened_embedder(stack: contextlib.AsyncExitStack, embedder: Embedder | None) -> None:
     """A remote embedder learns what it talks to; a local one is closed at the end."""
     opener, closer = getattr(embedder, "open", None), getattr(embedder, "close", None)
     if opener is not None:

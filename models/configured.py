@@ -15,10 +15,11 @@ from models.tokenization import TextTokenizer
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """`count(texts)` as `EmbeddingEngine.count_tokens`, and the most tokens a passage may have."""
+    """`count(texts)` as `EmbeddingEngine.count_tokens`, the most tokens a passage may have, and whose tokens these are."""
 
     count: Callable[[Sequence[str]], list[int]]
     max_tokens: int
+    model_id: str
 
 
 def embedding_spec(settings: Settings) -> EmbeddingSpec:
@@ -47,15 +48,29 @@ def token_counter(settings: Settings) -> TokenCounter:
     checkpoint = resolve_checkpoint(spec.model, cache_dir=spec.cache_dir, query_prefix=spec.query_prefix, passage_prefix=spec.passage_prefix)
     if not checkpoint.tokenizer_file.is_file():
         engine = build_engine(spec)
-        return TokenCounter(engine.count_tokens, engine.max_tokens)
+        return TokenCounter(engine.count_tokens, engine.max_tokens, engine.model_id)
     definition = checkpoint.tokenizer_file.read_text(encoding="utf-8")
     tokenizer = TextTokenizer(definition, checkpoint.max_sequence_tokens, lower_case=checkpoint.lower_case)
-    return TokenCounter(tokenizer.count, tokenizer.passage_limit(checkpoint.passage_prefix))
+    return TokenCounter(tokenizer.count, tokenizer.passage_limit(checkpoint.passage_prefix), checkpoint.model_id)
 
 
 def local_embedder(settings: Settings) -> InProcessEmbedder:
     """The embedder in this process."""
     return InProcessEmbedder(embedding_engine(settings), query_cache_size=settings.query_cache_size)
+
+
+def next_settings(settings: Settings) -> Settings | None:
+    """Settings under which the next model is the model; None where none is named. The prefixes set by hand belong to the present model."""
+    if settings.embedding_model_next is None:
+        return None
+    changes = {"embedding_model": settings.embedding_model_next, "query_prefix": None, "passage_prefix": None}
+    return settings.model_copy(update={**changes, "embedding_model_next": None})
+
+
+def next_embedder(settings: Settings) -> InProcessEmbedder | None:
+    """The embedder of the next model in this process, None where none is named."""
+    following = next_settings(settings)
+    return None if following is None else local_embedder(following)
 
 
 def language_model(settings: Settings) -> Generator | None:

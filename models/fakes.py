@@ -1,15 +1,19 @@
-"""Language models for tests: deterministic, in process, with knobs for what goes wrong.
+"""Models for tests: deterministic, in process, with knobs for what goes wrong.
 
-Owns what such a model says to docray's own prompt, and its faults. They stand behind the same port as the real ones, so nothing in the
-product knows of them; only tests build them.
+Owns what a language model says to docray's own prompt, what an embedder makes of words, and their faults. They stand behind the same ports as
+the real ones, so nothing in the product knows of them; only tests build them.
 """
 
 import asyncio
 import re
+import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from docray.domain.errors import DocrayError
+from docray.domain.ports import Vectors
 from docray.domain.questions import GeneratedText, Generation, Usage
 
 Says = Callable[[Generation], str]
@@ -111,3 +115,41 @@ def question_of(request: Generation) -> str:
 
 def _words(text: str) -> set[str]:
     return {word.casefold() for word in _WORD.findall(text) if len(word) > 3}
+
+
+@dataclass(kw_only=True)
+class FakeEmbedder:
+    """An Embedder: a random direction for each word and model, so that texts are near by the words they share, and two models never agree.
+
+    `failures` calls for passages raise `error` first; `texts` holds the passages that were embedded.
+    """
+
+    model_id: str
+    dimension: int = 32
+    max_tokens: int = 256
+    failures: int = 0
+    error: Callable[[], DocrayError] | None = None
+    texts: list[str] = field(default_factory=list)
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of the words."""
+        return self._vectors(texts)
+
+    async def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """The same; fails as often as it was told to."""
+        if self.failures and self.error:
+            self.failures -= 1
+            raise self.error()
+        self.texts += texts
+        return self._vectors(texts)
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Words."""
+        return [len(text.split()) for text in texts]
+
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.full((len(texts), self.dimension), 1e-3, np.float32)
+        for row, text in enumerate(texts):
+            for word in _words(text):
+                vectors[row] += np.random.default_rng(zlib.crc32(f"{self.model_id} {word}".encode())).normal(size=self.dimension)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

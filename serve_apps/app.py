@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application
 
-from serve_apps.embedder import Embedder
+from docray import settings as environment
+from serve_apps.embedder import NEXT_EMBEDDER, Embedder
 from serve_apps.gateway import Gateway
 from serve_apps.ingest_worker import IngestWorker
 
@@ -32,8 +33,11 @@ class IngestArgs(BaseModel):
 
 
 def build(args: AppArgs) -> Application:
-    """The API: the gateway, with the embedder beside it when it is remote."""
-    return Gateway.bind(Embedder.bind() if args.embedder == "remote" else None)
+    """The API: the gateway, with the embedder beside it when it is remote, and a second one while a reindex is to bring another model."""
+    if args.embedder == "local":
+        return Gateway.bind()
+    following = environment.current().embedding_model_next is not None
+    return Gateway.bind(Embedder.bind(), Embedder.options(name=NEXT_EMBEDDER).bind(following=True) if following else None)
 
 
 def build_ingest(args: IngestArgs) -> Application:

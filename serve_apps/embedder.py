@@ -13,6 +13,9 @@ from ray.serve.config import BackpressureConfig
 from docray import settings as environment
 from models import configured
 
+NEXT_EMBEDDER = "EmbedderNext"
+"""The deployment of the model that a reindex is to bring."""
+
 
 @serve.deployment(
     name="Embedder",
@@ -25,8 +28,13 @@ from models import configured
 class Embedder:
     """One engine per replica. Queries of several gateways are batched; passages run in slices between them."""
 
-    def __init__(self) -> None:
-        self._embedder = configured.local_embedder(environment.current().model_copy(update={"query_cache_size": 0}))
+    def __init__(self, *, following: bool = False) -> None:
+        """`following`: the model that a reindex is to bring, and not the present one."""
+        settings = environment.current().model_copy(update={"query_cache_size": 0})
+        chosen = configured.next_settings(settings) if following else settings
+        if chosen is None:
+            raise RuntimeError("DOCRAY_EMBEDDING_MODEL_NEXT names no model: set it for every process of the cluster, or deploy again")
+        self._embedder = configured.local_embedder(chosen)
 
     async def describe(self) -> tuple[str, int, int]:
         """(model id, dimension, longest text in tokens)."""

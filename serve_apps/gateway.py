@@ -25,15 +25,23 @@ from serve_apps.handles import RemoteEmbedder
 class Gateway:
     """One API process: auth, limits, search, prompt and JSON happen here; at most one hop, to the embedder."""
 
-    def __init__(self, embedder: DeploymentHandle | None = None) -> None:
+    def __init__(self, embedder: DeploymentHandle | None = None, next_embedder: DeploymentHandle | None = None) -> None:
         self._handle = embedder
+        self._next_handle = next_embedder
         self._settings = environment.current()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The app; its services open in the lifespan, on the loop that serves requests."""
-        return wiring.build_gateway(self._settings, embedder=self._embedder, generator=lambda: configured.language_model(self._settings))
+        return wiring.build_gateway(
+            self._settings, embedder=self._embedder, next_embedder=self._next_embedder, generator=lambda: configured.language_model(self._settings)
+        )
 
     def _embedder(self) -> Embedder:
         if self._handle is not None:
             return RemoteEmbedder(self._handle)
         return configured.local_embedder(self._settings)
+
+    def _next_embedder(self) -> Embedder | None:
+        if self._handle is not None:
+            return None if self._next_handle is None else RemoteEmbedder(self._next_handle)
+        return configured.next_embedder(self._settings)

@@ -11,6 +11,7 @@ from docray import wiring
 from docray.domain.ports import Embedder
 from docray.ingestion import worker as ingestion
 from models import configured
+from serve_apps.embedder import NEXT_EMBEDDER
 from serve_apps.handles import RemoteEmbedder
 
 
@@ -32,7 +33,8 @@ class IngestWorker:
 
     async def _run(self) -> None:
         name = f"{socket.gethostname()}/{os.getpid()}"
-        async with wiring.opened_worker(self._settings, embedder=await self._embedder(), name=name) as worker:
+        embedder, following = await self._embedder(), await self._next_embedder()
+        async with wiring.opened_worker(self._settings, embedder=embedder, next_embedder=following, name=name) as worker:
             self._worker = worker
             await worker.run()
 
@@ -40,6 +42,13 @@ class IngestWorker:
         if self._embedder_app is None:
             return await asyncio.to_thread(configured.local_embedder, self._settings)
         return RemoteEmbedder(serve.get_deployment_handle("Embedder", self._embedder_app))
+
+    async def _next_embedder(self) -> Embedder | None:
+        if self._embedder_app is None:
+            return await asyncio.to_thread(configured.next_embedder, self._settings)
+        if self._settings.embedding_model_next is None:
+            return None
+        return RemoteEmbedder(serve.get_deployment_handle(NEXT_EMBEDDER, self._embedder_app))
 
     async def check_health(self) -> None:
         """Unhealthy when the loop ended: Serve then starts another replica. Never asks the database."""

@@ -69,12 +69,12 @@ async def add_document(catalog: Any, principal: Principal, **changes: Any) -> Do
         return await tx.documents.insert(a_document(**changes))
 
 
-async def take_to(queue: Any, lease: Lease, state: State, pages: Sequence[Page] | None = None) -> None:
-    """Takes a leased job from QUEUED as far as `state`."""
+async def take_to(queue: Any, lease: Lease, state: State, pages: Sequence[Page] | None = None, *, model: str = "m") -> None:
+    """Takes a leased job from QUEUED as far as `state`, embedded by nobody but noted as by `model`."""
     pages = some_pages() if pages is None else pages
     steps = {
         State.PARSED: lambda: queue.record_parsed(lease, pages, chunks_of(pages), None),
-        State.EMBEDDED: lambda: queue.record_state(lease, State.PARSED, State.EMBEDDED, embedding_model="m", dimension=4),
+        State.EMBEDDED: lambda: queue.record_state(lease, State.PARSED, State.EMBEDDED, embedding_model=model, dimension=4),
         State.INDEXED: lambda: queue.record_state(lease, State.EMBEDDED, State.INDEXED),
         State.READY: lambda: queue.publish(lease),
     }

@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from docray.answering.fusion import DENSE_SHARE, Fused, dense_share, fuse, single
 from docray.answering.neighbours import Group, groups_of
 from docray.answering.snippets import query_stems, snippet
+from docray.answering.tenant_models import Going, TenantModels
 from docray.domain.catalog import Catalog
 from docray.domain.errors import RateLimit, Unavailable
 from docray.domain.ports import ChunkIndex, Embedder, Reranker, Vectors
@@ -33,14 +34,15 @@ class SearchService:
     """Finds passages."""
 
     def __init__(
-        self, *, catalog: Catalog, index: ChunkIndex, embedder: Embedder, reranker: Reranker | None = None, rerank_by_default: bool = False
-    ) -> None:
+        self, *, catalog: Catalog, index: ChunkIndex, embedder: Embedder, next_embedder: Embedder | None = None, reranker: Reranker | None = None,
+        rerank_by_default: bool = False,
+    ) -> None:  # fmt: skip
         self._catalog = catalog
         self._index = index
-        self._embedder = embedder
+        self._models = TenantModels(catalog, embedder, next_embedder)
         self._reranker = reranker
         self._rerank_by_default = rerank_by_default
-        self._shares: LRUCache[str, float] = LRUCache(_SHARES_KEPT)
+        self._shares: LRUCache[tuple[str, str], float] = LRUCache(_SHARES_KEPT)
 
     async def search(self, principal: Principal, request: SearchRequest) -> SearchResults:
         """The best passages in scope; none is no error. Without the embedder a hybrid search goes on by words and says so.
@@ -48,49 +50,59 @@ class SearchService:
         Unavailable when the database does not answer, or the embedder for a dense search.
         """
         run = _Run()
-        question = await self._embed(request, run)
+        going = await self._models.of(principal)
+        question = await self._embed(request, run, going)
         run.lap("embed")
         async with self._catalog.shared(principal):
-            ranking = await self._rank(principal, request, question)
+            ranking = await self._rank(principal, request, question, going)
             run.lap("retrieve")
             groups, stale = await self._confirm(principal, request, ranking)
             if stale and len(groups) < request.limit:  # perhaps a document was replaced between the two: its new passages are ranked now
-                groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question))
+                groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question, going))
+        if await self._models.have_changed(principal, going):
+            going = await self._models.of(principal)
+            question = await self._embed(request, run, going)
+            async with self._catalog.shared(principal):
+                groups, _ = await self._confirm(principal, request, await self._rank(principal, request, question, going))
         run.lap("authority")
         scored = await self._rerank(request, groups, run)
         stems = query_stems(request.query)
         hits = tuple(_hit(rank, group, rerank, stems) for rank, (group, rerank) in enumerate(scored[: request.limit], 1))
         return SearchResults(query=request.query, hits=hits, degraded=tuple(run.degraded), timings_ms=run.timings_ms())
 
-    async def _embed(self, request: SearchRequest, run: "_Run") -> "_Embedded | None":
+    async def _embed(self, request: SearchRequest, run: "_Run", going: Going) -> "_Embedded | None":
         if request.mode is SearchMode.KEYWORD:
             return None
-        known = self._shares.get(request.query) if request.mode is SearchMode.HYBRID else DENSE_SHARE
+        if not going.known:  # the documents that this model has not embedded are found by their words only
+            run.lacks("dense")
+        embedder, query = going.embedder, request.query
+        known = self._shares.get((embedder.model_id, query)) if request.mode is SearchMode.HYBRID else DENSE_SHARE
         try:
             if known is not None:  # no tasks for what needs none
-                (vector,) = await self._embedder.embed_queries([request.query])
+                (vector,) = await embedder.embed_queries([query])
                 return _Embedded(vector, known)
-            (vector,), share = await asyncio.gather(self._embedder.embed_queries([request.query]), self._dense_share(request.query))
+            (vector,), share = await asyncio.gather(embedder.embed_queries([query]), self._dense_share(query, embedder))
             return _Embedded(vector, share)
         except (Unavailable, RateLimit):
             if request.mode is SearchMode.DENSE:
                 raise
-            run.degraded.append("dense")
+            run.lacks("dense")
             return None
 
-    async def _dense_share(self, query: str) -> float:
-        (tokens,) = await self._embedder.count_tokens([query])
-        share = self._shares[query] = dense_share(len(query), tokens)
+    async def _dense_share(self, query: str, embedder: Embedder) -> float:
+        (tokens,) = await embedder.count_tokens([query])
+        share = self._shares[embedder.model_id, query] = dense_share(len(query), tokens)
         return share
 
-    async def _rank(self, principal: Principal, request: SearchRequest, embedded: "_Embedded | None") -> list[Fused]:
+    async def _rank(self, principal: Principal, request: SearchRequest, embedded: "_Embedded | None", going: Going) -> list[Fused]:
         limit = max(_CANDIDATES, 2 * request.limit)
-        tenant_id, query, scope, model_id = principal.tenant_id, request.query, request.scope, self._embedder.model_id
+        tenant_id, query, scope, crowded = principal.tenant_id, request.query, request.scope, going.form.crowded
         if embedded is None:
-            return single(await self._index.search_keyword(tenant_id, query, limit, scope))
+            return single(await self._index.search_keyword(tenant_id, query, limit, scope, crowded))
+        model_id = going.embedder.model_id
         if request.mode is SearchMode.DENSE:
-            return single(await self._index.search_dense(tenant_id, embedded.vector, limit, scope, model_id))
-        return fuse(*await self._index.search_hybrid(tenant_id, query, embedded.vector, limit, scope, model_id), embedded.share)
+            return single(await self._index.search_dense(tenant_id, embedded.vector, limit, scope, model_id, crowded))
+        return fuse(*await self._index.search_hybrid(tenant_id, query, embedded.vector, limit, scope, model_id, crowded), embedded.share)
 
     async def _confirm(self, principal: Principal, request: SearchRequest, ranking: Sequence[Fused]) -> tuple[list[Group], bool]:
         """The best of the ranking that PostgreSQL confirms, neighbours merged, and whether it did not confirm some; reads on, twice at most,
@@ -147,6 +159,11 @@ class _Run:
         self.degraded: list[str] = []
         self._started = self._last = time.perf_counter()
         self._laps: dict[str, float] = {}
+
+    def lacks(self, part: str) -> None:
+        """Notes, once, what the search had to do without."""
+        if part not in self.degraded:
+            self.degraded.append(part)
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()

@@ -16,14 +16,15 @@ from docray.api.middleware.admission import Admission
 from docray.api.middleware.request_context import RequestContext
 from docray.api.middleware.security_headers import SecurityHeaders
 from docray.api.openapi import complete
-from docray.api.routes import api_keys, ask, collections, content, documents, events, health, jobs, me, pages, search, status, tenants
+from docray.api.routes import api_keys, ask, collections, content, documents, events, health, jobs, me, pages, reindexes, search, status, tenants
 from docray.api.services import Parts, Services
 from docray.domain.errors import DocrayError
 from docray.settings import Settings
 
 Hook = Callable[[], Awaitable[None]]
 
-_ROUTERS = (search, ask, documents, content, pages, events, collections, jobs, api_keys, tenants, me, status, health)  # the busiest first: one by one
+# The busiest first: one by one.
+_ROUTERS = (search, ask, documents, content, pages, events, collections, jobs, reindexes, api_keys, tenants, me, status, health)
 
 
 class _App(FastAPI):

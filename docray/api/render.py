@@ -12,6 +12,7 @@ from docray.domain.catalog import Listing
 from docray.domain.documents import Collection, Document, Failure, Membership, Page, PageBoxes, Progress, Replacement
 from docray.domain.principals import ApiKey, Principal, Tenant
 from docray.domain.questions import Answer, Citation, DocumentCard, Hit, SearchResults
+from docray.domain.reindexes import Reindex
 from docray.settings import Settings
 
 Json = dict[str, Any]
@@ -99,6 +100,27 @@ def job(value: BulkRun) -> Json:
         "pace": round(value.pace, 2),
         "created_at": time(value.created_at),
         "updated_at": time(value.updated_at),
+        "ended_at": time(value.ended_at),
+    }  # fmt: skip
+
+
+def reindex(value: Reindex) -> Json:
+    """A reindex; counts where they were counted."""
+    counts = value.counts
+    return {
+        "id": value.id,
+        "object": "reindex",
+        "state": value.state,
+        "switch": value.switch,
+        "collection_id": value.collection_id,
+        "model": value.form.model,
+        "model_before": value.model_before,
+        "documents": None if counts is None else {
+            "total": counts.total, "done": counts.done, "built": counts.built, "failed": counts.failed, "waiting": counts.waiting,
+        },
+        "pages": None if counts is None else {"total": counts.pages_total, "done": counts.pages_done},
+        "created_at": time(value.created_at),
+        "switched_at": time(value.switched_at),
         "ended_at": time(value.ended_at),
     }  # fmt: skip
 

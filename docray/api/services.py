@@ -10,6 +10,7 @@ from docray.domain.documents import Box
 from docray.domain.ports import BlobStore, HealthCheck
 from docray.domain.principals import Principal
 from docray.domain.questions import AnswerEvent, Question, SearchRequest, SearchResults
+from docray.domain.reindexes import IndexForm
 from docray.ingestion.intake import Intake
 from docray.ingestion.service import DocumentService
 from docray.observability.health import Readiness
@@ -61,6 +62,8 @@ class Services:
     answers: Answers
     pages: PagePictures
     health: Sequence[HealthCheck] = ()
+    index_form: IndexForm = field(default_factory=lambda: IndexForm(""))  # what a reindex brings: the newest model loaded here, its cut
+    present_model: str = ""  # what searches of a tenant without documents go by
 
 
 @dataclass(frozen=True, kw_only=True)

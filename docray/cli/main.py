@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from docray import __version__
-from docray.cli import admin, ask, ingest, lifecycle
+from docray.cli import admin, ask, ingest, lifecycle, reindex
 from docray.cli.common import ExitCode, end_with, err
 from docray.client import ClientError
 
@@ -31,7 +31,7 @@ def _options(version: bool = typer.Option(False, "--version", callback=_version,
     del version
 
 
-for group in (lifecycle, ingest, ask, admin):
+for group in (lifecycle, ingest, ask, reindex, admin):
     group.register(app)
 
 

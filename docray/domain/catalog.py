@@ -17,6 +17,7 @@ from docray.domain.jobs import Lease, Purge, StoredResponse
 from docray.domain.principals import ApiKey, Principal, Tenant
 from docray.domain.questions import Passage
 from docray.domain.questions import Scope as SearchScope
+from docray.domain.reindexes import NewReindex, Reindex, SearchForm
 
 T = TypeVar("T", covariant=True)
 
@@ -266,6 +267,37 @@ class BulkRuns(Protocol):
         ...
 
 
+class Reindexes(Protocol):
+    """Reindexes of the tenant, within one transaction. NotFound for what is absent; Conflicts say what to do first."""
+
+    async def start(self, wanted: NewReindex) -> Reindex:
+        """A reindex under way. One that was switched is finished by that; ReindexUnderWay while one is being built. NotFound when the
+        collection is absent, InvalidField where a collection alone is to get another model."""
+        ...
+
+    async def get(self, reindex_id: UUID) -> Reindex: ...
+
+    async def list(self, paging: Paging) -> Listing[Reindex]:
+        """Newest first, without counts."""
+        ...
+
+    async def switch(self, reindex_id: UUID, *, accept_failures: bool) -> Reindex:
+        """Everything that is built answers from the commit on, epoch + 1. ReindexNotBuilt while something waits, or failed unless accepted."""
+        ...
+
+    async def rollback(self, reindex_id: UUID) -> Reindex:
+        """What answered before answers again from the commit on, epoch + 1; what was built is purged."""
+        ...
+
+    async def finish(self, reindex_id: UUID) -> Reindex:
+        """What was kept is purged: from here there is no way back. ReindexNotSwitched before the switch."""
+        ...
+
+    async def retry(self, reindex_id: UUID) -> Reindex:
+        """What failed is built again."""
+        ...
+
+
 class Transaction(Protocol):
     """One transaction of one tenant."""
 
@@ -283,6 +315,13 @@ class Transaction(Protocol):
 
     @property
     def bulk_runs(self) -> BulkRuns: ...
+
+    @property
+    def reindexes(self) -> Reindexes: ...
+
+    async def search_form(self) -> SearchForm:
+        """What the tenant's searches go by now."""
+        ...
 
     async def corpus_epoch(self) -> int:
         """Grows with every publish, delete and change of access."""
@@ -369,9 +408,9 @@ class Tenants(Protocol):
 class JobQueue(Protocol):
     """Ingest jobs in PostgreSQL: leases with fences. All times are the database's."""
 
-    async def lease(self, worker: str, lease_s: float) -> Lease | None:
+    async def lease(self, worker: str, lease_s: float, models: Sequence[str] = ()) -> Lease | None:
         """The next job of the tenant whose turn it is, or None. Takes over expired leases; more than 5 takeovers of the same
-        generation fail it with `parser_crash`."""
+        generation fail it with `parser_crash`. Uploads come first, then what reindexes build by one of the models."""
         ...
 
     async def backlog(self) -> int:
@@ -386,8 +425,15 @@ class JobQueue(Protocol):
         """Under the fence, LostLease otherwise. pages_done never goes back."""
         ...
 
-    async def record_parsed(self, lease: Lease, pages: Sequence[Page], chunks: Sequence[Chunk], title: str | None) -> None:
-        """Writes pages and chunks of the generation (again: replaces them), QUEUED → PARSED."""
+    async def record_parsed(
+        self, lease: Lease, pages: Sequence[Page], chunks: Sequence[Chunk], title: str | None, *, chunker: str | None = None
+    ) -> None:
+        """Writes pages and chunks of the generation (again: replaces them), QUEUED → PARSED. Of a reindex the pages are those of its source.
+        `chunker` names how they were cut."""
+        ...
+
+    async def source_pages(self, lease: Lease) -> Sequence[Page]:
+        """The stored pages that a generation of a reindex is made of, in order. LostLease when they are gone: the document was replaced."""
         ...
 
     async def chunks(self, lease: Lease) -> Sequence[Chunk]:
@@ -395,14 +441,18 @@ class JobQueue(Protocol):
         ...
 
     async def record_state(
-        self, lease: Lease, before: State, after: State, *, embedding_model: str | None = None, dimension: int | None = None
-    ) -> None:
-        """A compare-and-set of the state under the fence. LostLease when it does not hold."""
+        self, lease: Lease, before: State, after: State, *, embedding_model: str | None = None, dimension: int | None = None,
+        also: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """A compare-and-set of the state under the fence. LostLease when it does not hold. `also` are further models that embedded it."""
         ...
 
     async def publish(self, lease: Lease) -> None:
         """INDEXED → READY in one compare-and-set: live generation, page and chunk counts, epoch + 1, audit, usage, purge of the
-        generation before. LostLease when the document is being deleted, or superseded meanwhile."""
+        generation before. LostLease when the document is being deleted, or superseded meanwhile.
+
+        A generation of a reindex answers only where that switches document by document or is switched already, and then the one before is
+        kept; it is no new usage."""
         ...
 
     async def fail(self, lease: Lease, failure: Failure) -> None:

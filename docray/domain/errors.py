@@ -17,6 +17,10 @@
     │   ├── IdempotencyInProgress      idempotency_in_progress 409
     │   ├── NotFailed                  not_failed           409
     │   ├── DuplicateName              duplicate_name       409
+    │   ├── ReindexUnderWay            reindex_under_way    409
+    │   ├── ReindexNotBuilt            reindex_not_built    409
+    │   ├── ReindexNotSwitched         reindex_not_switched 409
+    │   ├── ReindexEnded               reindex_ended        409
     │   └── PreconditionFailed         precondition_failed  412
     ├── TooLarge                       too_large            413
     ├── UnsupportedMedia               unsupported_media    415
@@ -158,6 +162,31 @@ class DuplicateName(Conflict):
     """The name is taken. Choose another one."""
 
     code = "duplicate_name"
+
+
+class ReindexUnderWay(Conflict):
+    """A reindex is being built. Switch it when it is built, or roll it back, and start again."""
+
+    code = "reindex_under_way"
+
+
+class ReindexNotBuilt(Conflict):
+    """Some documents are not built yet. Wait until none is waiting, then switch."""
+
+    code = "reindex_not_built"
+    retryable = True
+
+
+class ReindexNotSwitched(Conflict):
+    """The old form still answers. Switch the reindex first, or roll it back to end it."""
+
+    code = "reindex_not_switched"
+
+
+class ReindexEnded(Conflict):
+    """This reindex has ended. Start another one."""
+
+    code = "reindex_ended"
 
 
 class PreconditionFailed(Conflict):

@@ -35,7 +35,11 @@ def may_follow(before: State, after: State) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A job in a worker's hands until `until` (database clock). `fence` is this lease's number: every effect is recorded under it."""
+    """A job in a worker's hands until `until` (database clock). `fence` is this lease's number: every effect is recorded under it.
+
+    `models` are those that the generation is to be embedded by where the worker has them, the one it is cut for first. A generation of a
+    reindex is made of the stored pages of `source_generation`.
+    """
 
     tenant_id: UUID
     document_id: UUID
@@ -48,6 +52,9 @@ class Lease:
     filename: str
     title: str | None
     size_bytes: int
+    models: tuple[str, ...] = ()
+    reindex_id: UUID | None = None
+    source_generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from docray.domain.documents import Chunk
 from docray.domain.questions import Candidate, GeneratedText, Generation, Scope
+from docray.domain.reindexes import Dropping
 
 Vectors = npt.NDArray[np.float32]
 
@@ -89,18 +90,18 @@ class ChunkIndex(Protocol):
         """Writes (chunk id, chunk) with its vector. Writing the same again changes nothing."""
         ...
 
-    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str) -> list[Candidate]:
-        """Nearest passages by cosine, best first."""
+    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False) -> list[Candidate]:
+        """Nearest passages by cosine, best first. `crowded`: looks further, past generations that do not answer, and leaves them out."""
         ...
 
-    async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope) -> list[Candidate]:
+    async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope, crowded: bool = False) -> list[Candidate]:
         """Best passages by words, BM25 quality, best first."""
         ...
 
     async def search_hybrid(
-        self, tenant_id: UUID, query: str, vector: Vectors, limit: int, scope: Scope, model_id: str
+        self, tenant_id: UUID, query: str, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """Both legs in one go: (dense, keyword)."""
+        """Both legs in one go: (dense, keyword). A passage that the model has not embedded may be found by its words."""
         ...
 
     async def purge(self, tenant_id: UUID, document_id: UUID, generation: int | None) -> int:
@@ -109,6 +110,10 @@ class ChunkIndex(Protocol):
 
     async def count(self, tenant_id: UUID, document_id: UUID, generation: int) -> int:
         """How many chunks of a generation the index holds."""
+        ...
+
+    async def drop(self, dropping: Dropping) -> int:
+        """Removes the vectors that an ended reindex left, repeats until nothing is left; returns how many went."""
         ...
 
 

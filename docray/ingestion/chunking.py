@@ -21,6 +21,9 @@ from docray.ingestion.sentences import begins_low, ends_sentence, sentence_start
 _WORD = re.compile(r"[^\W\d_]{3}")
 CountTokens = Callable[[Sequence[str]], list[int]]
 
+RULES = 1
+"""Number of the rules above; whoever changes where a passage begins or ends raises it, so that a reindex knows what is of older ones."""
+
 _CONTEXT_SHARE = 4  # context takes at most a quarter of a chunk
 _LABEL_CHARACTERS = 120  # of a title, file name or heading within the context
 _SMALL_SHARE = 3  # what has less than a third of a chunk does not stand alone before a heading
@@ -40,6 +43,11 @@ class _Piece:
     tokens: int = 0
     header: "_Piece | None" = None  # the first row of the table that it continues
     open: bool = False  # its sentence goes on in the next piece, over the page's end
+
+
+def chunker_name(max_tokens: int, model_id: str) -> str:
+    """What a document's chunks depend on besides its pages: the rules, the longest passage, and the model whose tokens count."""
+    return f"{RULES}/{max_tokens}/{model_id}"
 
 
 class Chunker:

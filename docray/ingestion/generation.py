@@ -5,8 +5,9 @@ leases, retries and what becomes of errors to them, vectors to an embedder.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from docray.domain.catalog import JobQueue
@@ -17,6 +18,7 @@ from docray.domain.jobs import Lease
 from docray.domain.ports import BlobStore, ChunkIndex, Vectors
 
 OnProgress = Callable[[int, int], Awaitable[None]]
+_NONE: Mapping[str, Vectors] = MappingProxyType({})
 
 
 class PdfParser(Protocol):
@@ -36,13 +38,15 @@ class PageChunker(Protocol):
 
 
 class GenerationReader:
-    """PDF → stored pages and chunks."""
+    """PDF → stored pages and chunks. A generation of a reindex takes the pages that are stored already: a PDF is read once."""
 
-    def __init__(self, *, queue: JobQueue, blobs: BlobStore, parser: PdfParser, chunker: PageChunker) -> None:
+    def __init__(self, *, queue: JobQueue, blobs: BlobStore, parser: PdfParser, chunker: PageChunker, chunker_name: str | None = None) -> None:
+        """`chunker_name` is noted with what was cut: the same name cuts the same pages alike."""
         self._queue = queue
         self._blobs = blobs
         self._parser = parser
         self._chunker = chunker
+        self._chunker_name = chunker_name
 
     async def chunks(self, lease: Lease, *, on_progress: OnProgress | None = None) -> Sequence[Chunk]:
         """The generation's chunks: parsed now and recorded, or as an earlier try recorded them.
@@ -51,17 +55,23 @@ class GenerationReader:
         """
         if lease.state is not State.QUEUED:
             return await self._queue.chunks(lease)
-        try:
-            path = await self._blobs.open(lease.blob_key)
-            extraction = await self._parser.extract(path, on_progress=on_progress)
-        except (NotFound, FileNotFoundError) as error:  # the blob was purged under us: the generation is superseded or deleted
-            raise LostLease from error
+        extraction = await self._stored(lease) if lease.reindex_id else await self._parsed(lease, on_progress)
         title = lease.title or extraction.title
         chunks = await asyncio.to_thread(self._chunker.chunk, extraction.pages, title=title, filename=lease.filename)
         if not chunks:
             raise ExtractionFailed(FailureCode.NO_TEXT)
-        await self._queue.record_parsed(lease, extraction.pages, chunks, extraction.title)
+        await self._queue.record_parsed(lease, extraction.pages, chunks, extraction.title, chunker=self._chunker_name)
         return chunks
+
+    async def _stored(self, lease: Lease) -> Extraction:
+        return Extraction(pages=tuple(await self._queue.source_pages(lease)), title=lease.title)
+
+    async def _parsed(self, lease: Lease, on_progress: OnProgress | None) -> Extraction:
+        try:
+            path = await self._blobs.open(lease.blob_key)
+            return await self._parser.extract(path, on_progress=on_progress)
+        except (NotFound, FileNotFoundError) as error:  # the blob was purged under us: the generation is superseded or deleted
+            raise LostLease from error
 
 
 class GenerationPublisher:
@@ -75,13 +85,17 @@ class GenerationPublisher:
         """Whether the index holds every chunk: a purger of an earlier try that slept past its lease may have taken some."""
         return await self._index.count(lease.tenant_id, lease.document_id, lease.generation) == len(chunks)
 
-    async def index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, model_id: str) -> None:
-        """Writes the index. A lease of a later state writes it anew: ids are deterministic, so nothing doubles."""
+    async def index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, model_id: str, also: Mapping[str, Vectors] = _NONE) -> None:
+        """Writes the index, with the vectors of further models beside. A lease of a later state writes it anew: ids are deterministic, so
+        nothing doubles."""
         if lease.state in (State.QUEUED, State.PARSED):
-            await self._queue.record_state(lease, State.PARSED, State.EMBEDDED, embedding_model=model_id, dimension=int(vectors.shape[1]))
+            await self._queue.record_state(
+                lease, State.PARSED, State.EMBEDDED, embedding_model=model_id, dimension=int(vectors.shape[1]), also=tuple(also)
+            )
         await self._queue.progress(lease, Stage.INDEX, 0, None)
         rows = [(chunk_id(lease.tenant_id, lease.document_id, lease.generation, chunk.n), chunk) for chunk in chunks]
-        await self._index.upsert(lease.tenant_id, lease.document_id, lease.generation, rows, vectors, model_id)
+        for model, found in {model_id: vectors, **also}.items():
+            await self._index.upsert(lease.tenant_id, lease.document_id, lease.generation, rows, found, model)
         if lease.state is not State.INDEXED:
             await self._queue.record_state(lease, State.EMBEDDED, State.INDEXED)
 

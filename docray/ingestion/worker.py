@@ -18,12 +18,14 @@ from docray.domain.documents import Failure, FailureCode, Stage, State
 from docray.domain.errors import DocrayError, ExtractionFailed, LostLease
 from docray.domain.jobs import RETRY_DELAYS_S, Lease, Purge
 from docray.domain.ports import BlobStore, ChunkIndex, Embedder
+from docray.domain.reindexes import ReindexPlanner
 from docray.ingestion.generation import GenerationPublisher, GenerationReader, OnProgress, PageChunker, PdfParser
 
 log = structlog.get_logger(__name__)
 
 _ORPHAN_AGE_S = 24 * 3600.0
 _MAINTENANCE_PERIOD_S = 600.0
+_PLAN_PERIOD_S = 1.0
 _PROGRESS_PERIOD_S = 0.25  # a progress row twice as often as a client polls; more would only burn the database
 
 
@@ -36,8 +38,17 @@ class WorkerTimes:
     poll_s: float = 0.25
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextModel:
+    """The model that a reindex is to bring, beside the present one, and how it cuts pages."""
+
+    embedder: Embedder
+    chunker: PageChunker
+    chunker_name: str | None = None
+
+
 class IngestWorker:
-    """One worker process: `concurrency` jobs at a time, one purge loop, one maintenance loop."""
+    """One worker process: `concurrency` jobs at a time, one purge loop, one maintenance loop, one that plans reindexes."""
 
     def __init__(
         self,
@@ -51,13 +62,21 @@ class IngestWorker:
         index: ChunkIndex,
         times: WorkerTimes,
         concurrency: int = 1,
+        chunker_name: str | None = None,
+        next_model: NextModel | None = None,
+        planner: ReindexPlanner | None = None,
     ) -> None:
+        """`embedder` and `chunker` are for all that is leased for none of this worker's models."""
         self._name = name
         self._queue = queue
         self._blobs = blobs
-        self._reader = GenerationReader(queue=queue, blobs=blobs, parser=parser, chunker=chunker)
+        self._planner = planner
+        forms = [NextModel(embedder=embedder, chunker=chunker, chunker_name=chunker_name), *filter(None, (next_model,))]
+        self._forms = [
+            (form.embedder, GenerationReader(queue=queue, blobs=blobs, parser=parser, chunker=form.chunker, chunker_name=form.chunker_name))
+            for form in forms
+        ]
         self._publisher = GenerationPublisher(queue=queue, index=index)
-        self._embedder = embedder
         self._index = index
         self._times = times
         self._concurrency = concurrency
@@ -73,6 +92,7 @@ class IngestWorker:
                 loops.create_task(self._forever("job", self.work_once, self._times.poll_s))
             loops.create_task(self._forever("purge", self.purge_once, 1.0))
             loops.create_task(self._forever("maintenance", self.maintain_once, _MAINTENANCE_PERIOD_S))
+            loops.create_task(self._forever("plan", self.plan_once, _PLAN_PERIOD_S))
 
     async def _forever(self, what: str, step: Callable[[], Coroutine[Any, Any, bool]], pause_s: float) -> None:
         """Repeats a step at once while it finds work, after a pause when it does not, after a longer one when it breaks."""
@@ -88,7 +108,7 @@ class IngestWorker:
 
     async def work_once(self) -> bool:
         """Leases one job and takes it as far as it goes; False when nothing waits."""
-        lease = await self._queue.lease(self._name, self._times.lease_s)
+        lease = await self._queue.lease(self._name, self._times.lease_s, [embedder.model_id for embedder, _ in self._forms])
         if lease is None:
             return False
         started = time.monotonic()
@@ -106,17 +126,26 @@ class IngestWorker:
         except Exception as error:
             await self._try_later(lease, error)
         else:
-            log.info("a document is ready", action="published", seconds=round(time.monotonic() - started, 3), **_ids(lease))
+            log.info("a generation is ready", action="published", seconds=round(time.monotonic() - started, 3), **_ids(lease))
         return True
 
     async def process(self, lease: Lease) -> None:
         """From wherever the generation stands to published. Raises what went wrong."""
-        chunks = await self._reader.chunks(lease, on_progress=self._progress_of(lease))
+        (embedder, reader), *others = self._forms_for(lease)
+        chunks = await reader.chunks(lease, on_progress=self._progress_of(lease))
         if lease.state is not State.INDEXED or not await self._publisher.is_indexed(lease, chunks):
             await self._queue.progress(lease, Stage.EMBED, 0, None)
-            vectors = await self._embedder.embed_passages([chunk.indexed_text for chunk in chunks])
-            await self._publisher.index(lease, chunks, vectors, self._embedder.model_id)
+            texts = [chunk.indexed_text for chunk in chunks]
+            vectors = await embedder.embed_passages(texts)
+            also = {other.model_id: await other.embed_passages(texts) for other, _ in others}
+            await self._publisher.index(lease, chunks, vectors, embedder.model_id, also)
         await self._publisher.publish(lease, chunks)
+
+    def _forms_for(self, lease: Lease) -> list[tuple[Embedder, GenerationReader]]:
+        """The models that a generation is to be embedded by, in the lease's order; this worker's own where it has none of them: the document
+        then is found by its words, and by its meaning after the next reindex."""
+        by_model = {embedder.model_id: (embedder, reader) for embedder, reader in self._forms}
+        return [by_model[model] for model in lease.models if model in by_model] or self._forms[:1]
 
     def _progress_of(self, lease: Lease) -> OnProgress:
         last = 0.0
@@ -197,6 +226,17 @@ class IngestWorker:
         else:
             log.info("purged", action="purged", **_ids(purge))
         return True
+
+    async def plan_once(self) -> bool:
+        """Queues what reindexes build next and removes the vectors that ended ones left; False when there is nothing to do."""
+        if self._planner is None:
+            return False
+        planned = await self._planner.plan()
+        for dropping in await self._planner.to_drop():
+            gone = await self._index.drop(dropping)
+            await self._planner.dropped(dropping)
+            log.info("vectors of a reindex that ended are gone", action="dropped", tenant_id=str(dropping.tenant_id), vectors=gone)
+        return planned
 
     async def maintain_once(self) -> bool:
         """Old idempotency keys, next months' partitions, blobs that no row owns."""

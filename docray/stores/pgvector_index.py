@@ -20,6 +20,7 @@ from cachetools import LRUCache
 from docray.domain.documents import Chunk
 from docray.domain.ports import Vectors
 from docray.domain.questions import Candidate, Scope
+from docray.domain.reindexes import Dropping
 from docray.stores.filter_sql import compile_filter, needs_chunks
 from docray.stores.keyword_memory import KeywordMemory
 from docray.stores.keyword_postings import Part, make_part
@@ -44,6 +45,7 @@ _SETTINGS = {  # of a search's transaction
 }
 _TENANTS_KNOWN = 10_000
 _NO_PART = -1
+_CROWDED = 2  # a reindex puts another generation of each document beside the one that answers
 _KNOWN_S = 60.0  # the number of all tenants' vectors is asked for that often
 
 
@@ -117,27 +119,40 @@ class PgVectorIndex:
         async with self._database.tenant_tx(tenant_id) as connection:
             return int(await connection.fetchval(_SQL["count"], tenant_id, document_id, generation))
 
+    async def drop(self, dropping: Dropping) -> int:
+        """Removes the vectors that an ended reindex left, repeats until nothing is left; returns how many went."""
+        space = _space(dropping.model, dropping.dimension)
+        gone = 0
+        while True:
+            async with self._database.tenant_tx(dropping.tenant_id) as connection:
+                removed = await connection.fetchval(_SQL["drop_vectors"], dropping.tenant_id, space.id, dropping.reindex_id, _PURGE_BATCH)
+            if not removed:
+                return gone
+            gone += removed
+
     # --- searching
 
-    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str) -> list[Candidate]:
+    async def search_dense(self, tenant_id: UUID, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False) -> list[Candidate]:
         """Nearest passages by cosine, best first."""
-        dense, _ = await self._search(tenant_id, None, vector, limit, scope, model_id)
+        dense, _ = await self._search(tenant_id, None, vector, limit, scope, model_id, crowded)
         return dense
 
-    async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope) -> list[Candidate]:
+    async def search_keyword(self, tenant_id: UUID, query: str, limit: int, scope: Scope, crowded: bool = False) -> list[Candidate]:
         """Best passages by words, best first: BM25 of the passage and of its page."""
-        _, keyword = await self._search(tenant_id, query, None, limit, scope, "")
+        _, keyword = await self._search(tenant_id, query, None, limit, scope, "", crowded)
         return keyword
 
     async def search_hybrid(
-        self, tenant_id: UUID, query: str, vector: Vectors, limit: int, scope: Scope, model_id: str
+        self, tenant_id: UUID, query: str, vector: Vectors, limit: int, scope: Scope, model_id: str, crowded: bool = False
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """Both legs in one go: (dense, keyword)."""
-        return await self._search(tenant_id, query, vector, limit, scope, model_id)
+        """Both legs in one go: (dense, keyword). A passage that the model has not embedded may be found by its words."""
+        return await self._search(tenant_id, query, vector, limit, scope, model_id, crowded)
 
     async def _search(
-        self, tenant_id: UUID, query: str | None, vector: Vectors | None, limit: int, scope: Scope, model_id: str
+        self, tenant_id: UUID, query: str | None, vector: Vectors | None, limit: int, scope: Scope, model_id: str, crowded: bool
     ) -> tuple[list[Candidate], list[Candidate]]:
+        past_others, wanted = crowded and scope.unrestricted, limit  # a restricted scope goes by generations that answer anyway
+        limit *= _CROWDED if past_others else 1
         async with self._database.shared(tenant_id):
             within = await self._parts_in_scope(tenant_id, scope)
             if within is not None and not len(within.keys):
@@ -148,14 +163,15 @@ class PgVectorIndex:
                 while rows is None:  # twice at most: what is read again is not remembered
                     words = KeywordSearch(connection, tenant_id, within, self._with_grams, memory=self._memory)
                     ranked = None if query is None else await words.scores(query, self._analyser)
-                    statement = Statement(tenant_id, limit, scope)
+                    statement = Statement(tenant_id, limit, scope, answering=past_others)
                     if vector is not None:
                         graph = await self._prefers_graph(connection, ranked.size if ranked else await words.size())
                         statement.add_nearest(vector, _space(model_id, len(vector)), graph=graph)
                     rows = await self._rows(connection, tenant_id, statement, ranked, None if needs_chunks(scope.filter) else limit)
                 if ranked and needs_chunks(scope.filter):
                     rows += await _ranked_in_scope(connection, tenant_id, ranked, limit, scope)
-        return _candidates(rows, ranked)
+        dense, keyword = _candidates(rows, ranked)
+        return dense[:wanted], keyword[:wanted]
 
     async def _rows(
         self, connection: Connection, tenant_id: UUID, statement: Statement, ranked: Ranked | None, best: int | None
@@ -169,7 +185,7 @@ class PgVectorIndex:
             rows: list[asyncpg.Record] | None = await statement.fetch(connection)
         else:
             rows = await statement.fetch_at_epoch(connection, ranked.recalled_epoch)
-        if rows is not None and ranked.remembered and len([row for row in rows if row[0] is not None]) < len(ranking.ns):
+        if rows is not None and ranked.remembered and len({row[0] for row in rows if row[0] is not None}) < len(ranking.ns):
             missing = set(ranking.parts.tolist()).difference(row[3] for row in rows if row[0] is not None)
             if missing and await connection.fetchval(_SQL["parts_known"], tenant_id, array_text(list(missing))) < len(missing):
                 rows = None
@@ -247,6 +263,8 @@ def _candidates(rows: list[asyncpg.Record], ranked: Ranked | None) -> tuple[list
         dense.append(Candidate(chunk_id, cosine, cosine, score))
     keyword: dict[UUID, Candidate] = {}  # a chunk stands twice where two models have embedded it
     for (_, chunk_id, product, _, _), score in zip(worded, scores[len(near) :], strict=True):
+        if product is None and chunk_id in keyword:
+            continue
         keyword[chunk_id] = Candidate(chunk_id, score or 0.0, None if product is None else _cosine(product), score)
     return dense, list(keyword.values())
 

@@ -34,9 +34,10 @@ class Space:
 
 
 class Statement:
-    """One statement of a tenant; add what it is to find, then fetch."""
+    """One statement of a tenant; add what it is to find, then fetch. `answering`: of generations that answer only."""
 
-    def __init__(self, tenant_id: UUID, limit: int, scope: Scope) -> None:
+    def __init__(self, tenant_id: UUID, limit: int, scope: Scope, *, answering: bool = False) -> None:
+        self._answering = answering
         self._scope = scope
         self._limit = limit
         self._parameters: list[Any] = [tenant_id]
@@ -72,8 +73,12 @@ class Statement:
 
     async def _fetch(self, connection: Connection, *others: str) -> list[asyncpg.Record]:
         nearest = _SQL["with_parts"].replace("{nearest}", self._nearest) if self._nearest else ""
-        queries = [query for query in (self._ranked, nearest) if query]
-        return await connection.fetch("\nUNION ALL\n".join([*queries, *others]), *self._parameters) if queries else []
+        query = "\nUNION ALL\n".join(filter(None, (self._ranked, nearest)))
+        if not query:
+            return []
+        if self._answering:
+            query = _SQL["answering"].replace("{found}", query)
+        return await connection.fetch("\nUNION ALL\n".join([query, *others]), *self._parameters)
 
 
 def vector_text(vector: Vectors) -> str:

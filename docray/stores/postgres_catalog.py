@@ -9,6 +9,7 @@ from uuid import UUID
 from docray.domain.catalog import IdempotencyClaim
 from docray.domain.jobs import StoredResponse
 from docray.domain.principals import Principal
+from docray.domain.reindexes import SearchForm
 from docray.stores import postgres_audit, postgres_idempotency
 from docray.stores.postgres import Database
 from docray.stores.postgres_bulk import PostgresBulkRuns
@@ -16,6 +17,7 @@ from docray.stores.postgres_collections import PostgresCollections
 from docray.stores.postgres_documents import PostgresDocuments
 from docray.stores.postgres_keys import PostgresApiKeys
 from docray.stores.postgres_passages import PostgresPassages
+from docray.stores.postgres_reindexes import PostgresReindexes
 from docray.stores.postgres_session import Session
 from docray.stores.sql import load
 
@@ -32,12 +34,18 @@ class PostgresTransaction:
         self.passages = PostgresPassages(session)
         self.api_keys = PostgresApiKeys(session)
         self.bulk_runs = PostgresBulkRuns(session)
+        self.reindexes = PostgresReindexes(session)
 
     async def corpus_epoch(self) -> int:
         """Grows with every publish, delete and change of access; counts what this transaction did."""
         await self._session.raise_epoch()
         epoch: int | None = await self._session.connection.fetchval(_SQL["epoch"], self._session.tenant_id)
         return epoch or 0
+
+    async def search_form(self) -> SearchForm:
+        """What the tenant's searches go by now."""
+        row = await self._session.connection.fetchrow(_SQL["search_form"])
+        return SearchForm(row["embedding_model"], row["reindexing"], row["crowded"]) if row else SearchForm(None)
 
     async def audit(self, action: str, object_kind: str, object_id: UUID | None, details: Mapping[str, Any] | None = None) -> None:
         """Records who did what; never document text."""

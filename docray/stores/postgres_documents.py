@@ -86,9 +86,8 @@ class PostgresDocuments:
 
     async def requeue(self, document_id: UUID) -> Document:
         """Queues the failed generation again. NotFailed unless the document or its replacement failed."""
-        row = await self._lock(document_id)
-        newest: int = row["next_generation"] - 1
-        if await self._connection.fetchval(_SQL["requeue"], document_id, newest) is None:
+        await self._lock(document_id)
+        if await self._connection.fetchval(_SQL["requeue"], document_id) is None:
             raise NotFailed
         await self._connection.execute(_SQL["show_queued"], document_id)
         return await self.get(document_id)

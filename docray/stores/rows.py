@@ -27,8 +27,8 @@ from docray.stores import page_layout
 
 
 def document_of(row: Row) -> Document:
-    """A row of docray.document_states. What is not live yet is told by its newest generation; a newer one beside a live one is its
-    replacement."""
+    """A row of docray.document_states. What is not live yet is told by its newest upload; a newer one than what the live one is made of is
+    its replacement."""
     live = row["live_generation"]
     return Document(
         id=row["id"],
@@ -43,7 +43,7 @@ def document_of(row: Row) -> Document:
         state=State(row["state"]),
         progress=_progress_of(row) if live is None else Progress(Stage.DONE, row["page_count"] or 0, row["page_count"]),
         failure=_failure_of(row) if live is None else None,
-        replacement=_replacement_of(row) if live is not None and row["generation"] > live else None,
+        replacement=_replacement_of(row) if live is not None and row["generation"] != live else None,
         metadata=row["metadata"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -160,7 +160,7 @@ def _boxes_of(value: Sequence[Any]) -> tuple[PageBoxes, ...]:
 
 
 def lease_of(row: Row) -> Lease:
-    """A row of docray.lease_job."""
+    """A row of docray.lease_job, or of a bulk run's lease, which knows of no reindex."""
     return Lease(
         tenant_id=row["tenant_id"],
         document_id=row["document_id"],
@@ -173,6 +173,9 @@ def lease_of(row: Row) -> Lease:
         filename=row["filename"],
         title=row["title"],
         size_bytes=row["size_bytes"],
+        models=tuple(row.get("models") or ()),
+        reindex_id=row.get("reindex_id"),
+        source_generation=row.get("source_generation"),
     )
 
 

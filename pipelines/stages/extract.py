@@ -26,7 +26,9 @@ class ExtractDocuments:
         settings = environment.load()
         counter = token_counter(settings)
         self._reader = Opened(
-            lambda: wiring.opened_bulk_reader(settings, count_tokens=counter.count, max_tokens=counter.max_tokens, fetch=fetch)
+            lambda: wiring.opened_bulk_reader(
+                settings, count_tokens=counter.count, max_tokens=counter.max_tokens, model_id=counter.model_id, fetch=fetch
+            )
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

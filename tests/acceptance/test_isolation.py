@@ -33,7 +33,9 @@ def victim(instance: Running) -> Iterator[dict[str, str]]:
         document = client.wait(client.upload(io.BytesIO(data), filename=f"{CANARY}.pdf", collection_ids=[collection["id"]])["id"], timeout_s=120)
         key = client.call("POST", "/v1/api-keys", json={"name": CANARY, "scopes": ["search"]})
         job_id = str(new_id())  # of nobody: tests/isolation has real jobs
-        yield {"document_id": document["id"], "collection_id": collection["id"], "key_id": key["id"], "job_id": job_id}
+        reindex_id = client.call("POST", "/v1/reindexes", json={})["id"]
+        yield {"document_id": document["id"], "collection_id": collection["id"], "key_id": key["id"], "job_id": job_id, "reindex_id": reindex_id}
+        client.call("POST", f"/v1/reindexes/{reindex_id}/rollback")
         client.delete(document["id"])
 
 
@@ -95,6 +97,7 @@ def test_every_route_without_ids_shows_nothing_of_the_other_tenant(victim: dict[
         "/v1/documents",
         "/v1/collections",
         "/v1/api-keys",
+        "/v1/reindexes",
         "/v1/me",
         "/v1/status",
         f"/v1/documents?q={CANARY}",

@@ -36,6 +36,7 @@ from docray.domain.questions import (
     SearchResults,
     Usage,
 )
+from docray.domain.reindexes import IndexForm
 from docray.security.api_keys import make_key
 from docray.settings import Settings
 from docray.stores.filesystem_blobs import FilesystemBlobs
@@ -260,7 +261,7 @@ async def api(database: Database, queue: PostgresJobQueue, api_settings: Setting
     services = Services(
         settings=api_settings, catalog=PostgresCatalog(database), credentials=PostgresCredentials(database),
         tenants=PostgresTenants(database), idempotency=PostgresIdempotency(database), blobs=blobs, search=search, answers=answers,
-        pages=pictures, health=(DatabaseHealth(database), BlobHealth(blobs)),
+        pages=pictures, health=(DatabaseHealth(database), BlobHealth(blobs)), index_form=IndexForm("m", "1"), present_model="m",
     )  # fmt: skip
     secret, principal = await an_admin(database, "default")
     yield Api(create_app(services), secret, principal, services, queue, search, answers, pictures)

@@ -42,11 +42,13 @@ def main(data_dir: Path, port: int) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """The gateway, with a worker beside it that shares its embedder."""
-    embedder = await asyncio.to_thread(configured.local_embedder, settings)
-    app = wiring.build_gateway(settings, embedder=lambda: embedder, generator=lambda: configured.language_model(settings))
+    """The gateway, with a worker beside it that shares its embedders."""
+    embedder, following = [await asyncio.to_thread(build, settings) for build in (configured.local_embedder, configured.next_embedder)]
+    app = wiring.build_gateway(
+        settings, embedder=lambda: embedder, next_embedder=lambda: following, generator=lambda: configured.language_model(settings)
+    )
     server = uvicorn.Server(uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False))
-    async with wiring.opened_worker(settings, embedder=embedder, name="api_server") as worker:
+    async with wiring.opened_worker(settings, embedder=embedder, next_embedder=following, name="api_server") as worker:
         working = asyncio.create_task(worker.run())
         try:
             await server.serve()

@@ -9,6 +9,7 @@ from postgres_fixture import as_superuser
 
 from docray.domain.errors import Unavailable
 from docray.instance import postgres
+from docray.stores import migrate as steps
 from docray.stores.catalogue_lint import refuse
 from docray.stores.migrate import NotAllowedToMigrate, migrate
 from docray.stores.postgres import Database
@@ -76,3 +77,34 @@ async def test_the_application_cannot_see_or_change_versions(test_database):
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("UPDATE docray_migrations.alembic_version SET version_num = '0'")
     await connection.close()
+
+
+async def test_documents_of_a_database_before_reindexes_keep_their_model(empty):
+    connection = await asyncpg.connect(empty("postgres"))
+    await connection.execute(steps._SQL["make_roles"])
+    await connection.execute(steps._SQL["make_schemas"])
+    await connection.execute(steps._script(steps._configuration(), None, "0003"))
+    tenants = [uuid.uuid4() for _ in range(3)]
+    for place, tenant in enumerate(tenants):
+        await connection.execute("INSERT INTO docray.tenants (tenant_id, name) VALUES ($1, $2)", tenant, f"tenant {place}")
+    for model, tenant in (("old", tenants[0]), ("new", tenants[1]), ("new", tenants[1]), ("old", tenants[1])):
+        document = uuid.uuid4()
+        await connection.execute(
+            "INSERT INTO docray.documents (tenant_id, id, filename, state, live_generation, next_generation, sha256, size_bytes)"
+            " VALUES ($1, $2, 'a.pdf', 'ready', 1, 2, '', 1)", tenant, document,
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO docray.generations (tenant_id, document_id, generation, state, sha256, size_bytes, blob_key, embedding_model)"
+            " VALUES ($1, $2, 1, 'ready', '', 1, 'b', $3)", tenant, document, model,
+        )  # fmt: skip
+    await connection.close()
+    await migrate(empty("postgres"))
+    connection = await asyncpg.connect(empty("postgres"))
+    found = dict(await connection.fetch("SELECT tenant_id, embedding_model FROM docray.tenants"))
+    assert [found[tenant] for tenant in tenants] == ["old", "new", None]
+    assert {row["models"][0] for row in await connection.fetch("SELECT models FROM docray.generations")} == {"old", "new"}
+    await connection.close()
+    database = Database(empty("docray_app"))
+    await database.open()
+    await refuse(database)
+    await database.close()

@@ -26,7 +26,8 @@ _VOLATILE = {"request_id", "timings_ms", "created_at", "updated_at", "ready_at",
              "size_bytes", "secret", "prefix"}  # fmt: skip
 _HEADERS = ("content-type", "idempotent-replayed", "retry-after", "content-disposition", "content-range", "content-length", "location", "allow")
 _CREATED = {("POST", "/v1/documents"): "document", ("POST", "/v1/collections"): "collection", ("POST", "/v1/api-keys"): "key"}
-_LISTS = {"/v1/documents": "d", "/v1/collections": "c", "/v1/api-keys": "k", "/v1/jobs": "b", "/v1/collections/{collection_id}/documents": "m"}
+_LISTS = {"/v1/documents": "d", "/v1/collections": "c", "/v1/api-keys": "k", "/v1/jobs": "b", "/v1/reindexes": "r",
+          "/v1/collections/{collection_id}/documents": "m"}  # fmt: skip
 
 
 @dataclass(kw_only=True)

@@ -19,11 +19,12 @@ Operation = tuple[str, str]  # method and path
 Position = tuple[str, str, str]  # operation, where (path, query, header, body), name
 
 KINDS = {"document_id": "document", "document_ids": "document", "collection_id": "collection", "collection_ids": "collection",
-         "key_id": "key", "job_id": "job", "conversation_id": "document"}  # fmt: skip
-_CURSORS = {"/v1/documents": "d", "/v1/collections": "c", "/v1/api-keys": "k", "/v1/jobs": "b",
+         "key_id": "key", "job_id": "job", "reindex_id": "reindex", "conversation_id": "document"}  # fmt: skip
+_CURSORS = {"/v1/documents": "d", "/v1/collections": "c", "/v1/api-keys": "k", "/v1/jobs": "b", "/v1/reindexes": "r",
             "/v1/collections/{collection_id}/documents": "m"}  # fmt: skip
 _DESTRUCTIVE = {("DELETE", "/v1/documents/{document_id}"), ("DELETE", "/v1/collections/{collection_id}"), ("DELETE", "/v1/api-keys/{key_id}"),
-                ("DELETE", "/v1/collections/{collection_id}/documents/{document_id}"), ("PUT", "/v1/documents/{document_id}/content")}  # fmt: skip
+                ("DELETE", "/v1/collections/{collection_id}/documents/{document_id}"), ("PUT", "/v1/documents/{document_id}/content"),
+                ("POST", "/v1/reindexes/{reindex_id}/rollback"), ("POST", "/v1/reindexes/{reindex_id}/finish")}  # fmt: skip
 _UPLOADS = {("POST", "/v1/documents"), ("PUT", "/v1/documents/{document_id}/content")}
 _KEPT = {"name", "title", "description", "metadata", "attributes", "filename"}  # what a write keeps and shows again
 _QUESTIONS = (
@@ -187,7 +188,8 @@ class Generator:
         return str(self._dice.choice(self._things(self._attacker, kind)).id) if stable else self._dice.choice(self._attacker.scratch[kind])
 
     def _things(self, owner: Owner, kind: str) -> list[Any]:
-        return {"document": owner.documents, "collection": owner.collections, "key": owner.keys, "job": owner.jobs}[kind]
+        things = {"document": owner.documents, "collection": owner.collections, "key": owner.keys, "job": owner.jobs, "reindex": owner.reindexes}
+        return things[kind]
 
     # --- what is planted
 
@@ -199,7 +201,8 @@ class Generator:
             return Planted(str(self._dice.choice(self._things(victim, kind)).id), str(new_id()))
         if name == "after":
             letter = _CURSORS[request.operation[1]]
-            place = self._dice.choice(self._things(victim, {"d": "document", "c": "collection", "k": "key", "b": "job", "m": "document"}[letter]))
+            kinds = {"d": "document", "c": "collection", "k": "key", "b": "job", "r": "reindex", "m": "document"}
+            place = self._dice.choice(self._things(victim, kinds[letter]))
             return Planted(cursor_of(letter, place), cursor_of(letter, place, new_id()))
         if name == "Idempotency-Key":
             return self._once(victim, victim.idempotency_key)

@@ -18,7 +18,7 @@ from tests.isolation.fuzz import fuzz
 from tests.isolation.sizes import FIGURES, SIZES, dice
 from tests.isolation.world import World, made, tables
 
-_FILES = ("audit", "collections", "documents", "idempotency", "index", "jobs", "keys", "passages", "purges", "tenants")
+_FILES = ("audit", "collections", "documents", "idempotency", "index", "jobs", "keys", "passages", "purges", "reindexes", "tenants")
 _PARAMETER = re.compile(r"\b(?:\w+\.)?tenant_id = \$(\d+)")
 _OWN = re.compile(r"\b(?:\w+\.)?tenant_id = " + re.escape(sql._TENANT))
 

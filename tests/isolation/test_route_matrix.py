@@ -15,6 +15,7 @@ import pytest
 from docray.domain.ids import new_id
 from docray.domain.principals import Scope
 from docray.security.api_keys import hash_of, make_key
+from docray.stores.postgres import Database
 from docray.stores.postgres_catalog import PostgresCatalog
 from docray.stores.postgres_keys import PostgresCredentials
 from tests.integration.api_harness import Api, a_pdf, api, api_settings  # noqa: F401 - fixtures are used by name
@@ -47,10 +48,13 @@ class Tenant:
     """A tenant with one of each thing, of things that can be used up a new one each time."""
 
     api: Api
+    database: Database
+    tenant_id: UUID
     document: str = ""
     collection: str = ""
     key: str = ""
     job: str = ""
+    reindex: str = ""
 
     async def prepared(self) -> "Tenant":
         """Makes what is read only."""
@@ -58,6 +62,7 @@ class Tenant:
         self.collection = (await self.api.collection())["id"]
         await self.api.call("PUT", f"/v1/collections/{self.collection}/documents/{self.document}")
         self.key = await self.a_key()
+        self.reindex = await self.a_reindex()
         return self
 
     async def a_document(self) -> str:
@@ -75,6 +80,24 @@ class Tenant:
     async def a_key(self) -> str:
         """The id of a key to use up."""
         return str((await self.api.call("POST", "/v1/api-keys", json={"name": "k", "scopes": ["ask"]})).json()["id"])
+
+    async def a_reindex(self, *, switched: bool = False) -> str:
+        """The open one: of a collection without documents, so that all is built, and old enough to be switched."""
+        await self.no_reindex()
+        empty = await self.a_collection()
+        reindex = (await self.api.call("POST", "/v1/reindexes", json={"collection_id": empty})).json()["id"]
+        async with self.database.tenant_tx(self.tenant_id) as connection:
+            await connection.execute("UPDATE docray.reindexes SET created_at = created_at - interval '10 s' WHERE id = $1", UUID(reindex))
+        if switched:
+            await self.api.call("POST", f"/v1/reindexes/{reindex}/switch")
+        return str(reindex)
+
+    async def no_reindex(self) -> str:
+        """Ends the open one."""
+        for found in (await self.api.call("GET", "/v1/reindexes?limit=200")).json()["data"]:
+            if found["state"] in ("building", "switched"):
+                await self.api.call("POST", f"/v1/reindexes/{found['id']}/rollback")
+        return ""
 
     async def a_member(self) -> str:
         """A document of the collection."""
@@ -97,6 +120,11 @@ USED_UP: dict[Route, Make] = {
     "DELETE /v1/collections/{collection_id}": lambda tenant: _of("collection_id", tenant.a_collection()),
     "DELETE /v1/collections/{collection_id}/documents/{document_id}": lambda tenant: _of("document_id", tenant.a_member()),
     "DELETE /v1/api-keys/{key_id}": lambda tenant: _of("key_id", tenant.a_key()),
+    "POST /v1/reindexes": lambda tenant: _of("reindex_id", tenant.no_reindex()),
+    "POST /v1/reindexes/{reindex_id}/switch": lambda tenant: _of("reindex_id", tenant.a_reindex()),
+    "POST /v1/reindexes/{reindex_id}/rollback": lambda tenant: _of("reindex_id", tenant.a_reindex()),
+    "POST /v1/reindexes/{reindex_id}/finish": lambda tenant: _of("reindex_id", tenant.a_reindex(switched=True)),
+    "POST /v1/reindexes/{reindex_id}/retry": lambda tenant: _of("reindex_id", tenant.a_reindex()),
 }
 BODIES: dict[Route, Callable[[], dict[str, Any]]] = {
     "POST /v1/search": lambda: {"json": {"query": "q"}},
@@ -109,6 +137,7 @@ BODIES: dict[Route, Callable[[], dict[str, Any]]] = {
     "PUT /v1/collections/{collection_id}/documents/{document_id}": lambda: {"json": {}},
     "POST /v1/api-keys": lambda: {"json": {"name": "k", "scopes": ["ask"]}},
     "POST /v1/tenants": lambda: {"json": {"name": str(new_id())}},
+    "POST /v1/reindexes": lambda: {"json": {}},
 }
 
 
@@ -120,9 +149,9 @@ async def credentials(api: Api, database) -> tuple[Tenant, dict[str, str]]:  # n
         return str((await api.call("POST", "/v1/tenants", json={"name": name})).json()["api_key"]["secret"])
 
     owner = dataclasses.replace(api, secret=await admin_of("owner"))
-    tenant = await Tenant(owner).prepared()
     principal = await PostgresCredentials(database).find(hash_of(owner.secret))
     assert principal is not None
+    tenant = await Tenant(owner, database, principal.tenant_id).prepared()
     expired = make_key("expired", [Scope.ADMIN], datetime.now(UTC) - timedelta(seconds=1))
     revoked = make_key("revoked", [Scope.ADMIN])
     async with PostgresCatalog(database).transaction(principal) as tx:
@@ -150,7 +179,8 @@ async def test_every_credential_gets_on_every_route_what_the_matrix_says(credent
 async def status(tenant: Tenant, route: Route, secret: str) -> int:
     """What a credential gets on a route, for the tenant's own things."""
     method, path = route.split(" ")
-    ids = {"document_id": tenant.document, "collection_id": tenant.collection, "key_id": tenant.key, "job_id": tenant.job, "page": "1"}
+    ids = {"document_id": tenant.document, "collection_id": tenant.collection, "key_id": tenant.key, "job_id": tenant.job,
+           "reindex_id": tenant.reindex, "page": "1"}  # fmt: skip
     if route in USED_UP:
         ids |= await USED_UP[route](tenant)
     async with tenant.api.client(secret) as client:

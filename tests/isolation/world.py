@@ -30,6 +30,7 @@ from docray.domain.ids import blob_key, chunk_id, new_id
 from docray.domain.jobs import StoredResponse
 from docray.domain.ports import Vectors
 from docray.domain.principals import Principal, Scope, Tenant
+from docray.domain.reindexes import IndexForm, NewReindex, Switch
 from docray.security.api_keys import make_key
 from docray.settings import Settings
 from docray.stores import cursors
@@ -124,8 +125,9 @@ class Owner:
     collections: list[Place] = field(default_factory=list)
     keys: list[Place] = field(default_factory=list)
     jobs: list[Place] = field(default_factory=list)
+    reindexes: list[Place] = field(default_factory=list)
     idempotency_key: str = ""
-    scratch: dict[str, list[str]] = field(default_factory=lambda: {"document": [], "collection": [], "key": [], "job": []})
+    scratch: dict[str, list[str]] = field(default_factory=lambda: {"document": [], "collection": [], "key": [], "job": [], "reindex": []})
     cursors: dict[str, list[str]] = field(default_factory=dict)
     copied: set[str] = field(default_factory=set)
     spent: set[str] = field(default_factory=set)
@@ -236,6 +238,7 @@ async def made(
             await _add_document(world, owner, catalog, queue, index, embedder, blobs, dice)
         await _add_collections(world, owner, catalog)
         await _add_jobs(world, owner, catalog)
+        await _add_reindexes(world, owner, catalog)
         owner.idempotency_key = canary()
         world.own(owner, owner.idempotency_key)
         claim = await idempotency.claim(owner.principal, "/v1/collections", owner.idempotency_key, b"f")
@@ -297,7 +300,7 @@ async def _add_document(
     ids = [chunk_id(owner.tenant_id, document.id, 1, chunk.n) for chunk in chunks]
     vectors = await embedder.embed_passages([chunk.indexed_text for chunk in chunks])
     await index.upsert(owner.tenant_id, document.id, 1, list(zip(ids, chunks, strict=True)), vectors, embedder.model_id)
-    await take_to(queue, lease, State.READY, pages)
+    await take_to(queue, lease, State.READY, pages, model=embedder.model_id)
     owner.documents.append(
         Doc(id=document.id, created_at=document.created_at, filename=name, title=title, metadata=about, text=text, data=data, chunks=ids)
     )
@@ -317,6 +320,19 @@ async def _add_jobs(world: World, owner: Owner, catalog: PostgresCatalog) -> Non
             found = await tx.bulk_runs.get(run_id)
         owner.jobs.append(Place(id=run_id, created_at=found.created_at, name=name))
         world.own(owner, run_id, name)
+
+
+async def _add_reindexes(world: World, owner: Owner, catalog: PostgresCatalog) -> None:
+    """One that was rolled back, and one that nobody builds."""
+    for ends in (True, False):
+        model, chunker = canary(), canary()
+        async with catalog.transaction(owner.principal) as tx:
+            wanted = NewReindex(id=new_id(), form=IndexForm(model, chunker), model_before="words", switch=Switch.TENANT)
+            found = await tx.reindexes.start(wanted)
+            if ends:
+                await tx.reindexes.rollback(found.id)
+        owner.reindexes.append(Place(id=found.id, created_at=found.created_at, name=model))
+        world.own(owner, found.id, model, chunker)
 
 
 async def _add_collections(world: World, owner: Owner, catalog: PostgresCatalog) -> None:

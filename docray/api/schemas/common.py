@@ -18,7 +18,8 @@ class ErrorDetail(Object):
     code: Literal[
         "malformed_json", "malformed_multipart", "invalid_field", "idempotency_key_reused", "method_not_allowed", "range_not_satisfiable",
         "missing_credentials", "invalid_credentials", "insufficient_scope", "not_found", "idempotency_in_progress", "not_failed",
-        "duplicate_name", "precondition_failed", "too_large", "not_a_pdf", "unsupported_content_type", "rate_limited", "overloaded",
+        "duplicate_name", "reindex_under_way", "reindex_not_built", "reindex_not_switched", "reindex_ended", "precondition_failed", "too_large",
+        "not_a_pdf", "unsupported_content_type", "rate_limited", "overloaded",
         "unavailable", "internal",
     ]  # fmt: skip
     message: str

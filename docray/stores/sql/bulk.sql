@@ -114,7 +114,7 @@ UPDATE docray.generations g
    SET fence = g.fence + 1, lease_owner = $2, lease_until = clock_timestamp() + make_interval(secs => $4)
   FROM docray.documents d
  WHERE d.tenant_id = {tenant} AND d.id = $1 AND d.deleted_at IS NULL AND g.tenant_id = d.tenant_id AND g.document_id = d.id AND g.generation = d.next_generation - 1
-   AND g.state IN ('queued', 'parsed', 'embedded', 'indexed')
+   AND g.state IN ('queued', 'parsed', 'embedded', 'indexed') AND g.reindex_id IS NULL
    AND (g.lease_until IS NULL OR g.lease_until <= clock_timestamp() OR starts_with(g.lease_owner, $3))
    AND NOT EXISTS (SELECT FROM docray.purges p WHERE p.tenant_id = g.tenant_id AND p.document_id = g.document_id AND p.generation = g.generation)
 RETURNING g.tenant_id, g.document_id, g.generation, g.state, g.fence, g.attempt, g.lease_until, g.blob_key,

@@ -52,9 +52,10 @@ UPDATE docray.documents
  WHERE tenant_id = {tenant} AND id = $1;
 
 -- name: retire_generations
--- Takes every generation that is not live out of work, and says which; their workers lose their leases, their purges are ordered.
+-- Takes every upload that is not live out of work, and says which; their workers lose their leases, their purges are ordered. What a reindex
+-- builds is of the live one, and goes when that is replaced.
 UPDATE docray.generations SET state = 'deleting'
- WHERE tenant_id = {tenant} AND document_id = $1 AND generation IS DISTINCT FROM $2 AND state NOT IN ('deleting', 'ready')
+ WHERE tenant_id = {tenant} AND document_id = $1 AND generation IS DISTINCT FROM $2 AND state NOT IN ('deleting', 'ready') AND reindex_id IS NULL
 RETURNING generation;
 
 -- name: order_purge
@@ -73,12 +74,13 @@ UPDATE docray.documents
  WHERE tenant_id = {tenant} AND id = $1;
 
 -- name: requeue
--- The failed newest generation is queued again, as if it had never been tried.
+-- The newest upload, if it failed, is queued again, as if it had never been tried.
 UPDATE docray.generations
    SET state = 'queued', stage = 'queued', pages_done = 0, pages_total = NULL, failure_code = NULL, failure_message = NULL,
        failure_retryable = NULL, attempt = 1, takeovers = 0, lease_owner = NULL, lease_until = NULL, next_try_at = clock_timestamp(),
-       embedding_model = NULL, dimension = NULL, page_count = NULL, chunk_count = NULL
- WHERE tenant_id = {tenant} AND document_id = $1 AND generation = $2 AND state = 'failed'
+       embedding_model = NULL, dimension = NULL, models = '{}', chunker = NULL, page_count = NULL, chunk_count = NULL
+ WHERE tenant_id = {tenant} AND document_id = $1 AND state = 'failed'
+   AND generation = (SELECT max(u.generation) FROM docray.generations u WHERE u.tenant_id = {tenant} AND u.document_id = $1 AND u.reindex_id IS NULL)
 RETURNING generation;
 
 -- name: show_queued

@@ -15,10 +15,10 @@ SELECT part, terms FROM docray.keyword_parts
  WHERE tenant_id = $1 AND document_id = $2 AND generation = $3 AND first_n <= $5 AND last_n >= $4 FOR UPDATE;
 
 -- name: parts_of_document
--- Some parts of a generation (NULL: of all) of a document, never of one that answers.
+-- Some parts of a generation (NULL: of all) of a document, never of one that may answer.
 SELECT part, terms FROM docray.keyword_parts
  WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3)
-   AND NOT EXISTS (SELECT FROM docray.documents d WHERE d.tenant_id = $1 AND d.id = $2 AND d.live_generation = $3 AND d.deleted_at IS NULL)
+   AND NOT EXISTS (SELECT FROM docray.generations g WHERE g.tenant_id = $1 AND g.document_id = $2 AND g.generation = $3 AND g.state = 'ready')
  LIMIT $4 FOR UPDATE;
 
 -- name: write_part
@@ -40,12 +40,12 @@ DELETE FROM docray.keyword_postings WHERE tenant_id = $1 AND part = $2 AND term 
 DELETE FROM docray.keyword_parts WHERE tenant_id = $1 AND part = $2;
 
 -- name: remove_vectors
--- Removes some vectors of a generation (NULL: of all) of a document. Never those of a generation that answers: the purger of an earlier
+-- Removes some vectors of a generation (NULL: of all) of a document. Never those of a generation that may answer: the purger of an earlier
 -- try of it may have slept past its lease.
 WITH batch AS (
     SELECT document_id, generation, n, space FROM docray.chunk_vectors
      WHERE tenant_id = $1 AND document_id = $2 AND ($3::integer IS NULL OR generation = $3)
-       AND NOT EXISTS (SELECT FROM docray.documents d WHERE d.tenant_id = $1 AND d.id = $2 AND d.live_generation = $3 AND d.deleted_at IS NULL)
+       AND NOT EXISTS (SELECT FROM docray.generations g WHERE g.tenant_id = $1 AND g.document_id = $2 AND g.generation = $3 AND g.state = 'ready')
      LIMIT $4
 ), gone AS (
     DELETE FROM docray.chunk_vectors v USING batch
@@ -118,12 +118,11 @@ SELECT k.place, v.chunk_id, NULL::double precision AS score, k.part, k.n
   JOIN docray.chunk_vectors v ON v.tenant_id = $1 AND v.document_id = p.document_id AND v.generation = p.generation AND v.n = k.n
 
 -- name: ranked_and_near
--- The same with their inner products.
-SELECT k.place, v.chunk_id, -(v.embedding <#> (SELECT $2::text::halfvec)) AS score, k.part, k.n
+-- The same with their inner products, NULL by the vectors of another space: a document that this model has not embedded is found by its words.
+SELECT k.place, v.chunk_id, CASE WHEN v.space = {space} THEN -(v.embedding <#> (SELECT $2::text::halfvec)) END AS score, k.part, k.n
   FROM unnest({parts}::text::bigint[], {ns}::text::integer[]) WITH ORDINALITY k (part, n, place)
   JOIN docray.keyword_parts p ON p.tenant_id = $1 AND p.part = k.part
   JOIN docray.chunk_vectors v ON v.tenant_id = $1 AND v.document_id = p.document_id AND v.generation = p.generation AND v.n = k.n
-   AND v.space = {space}
 
 -- name: ranked_in_scope
 -- Chunk ids of the pairs that a scope's conditions on passages hold for; $2 pairs went before.
@@ -171,6 +170,31 @@ SELECT NULL::bigint AS place, v.chunk_id, -(v.embedding::halfvec({dimension}) <#
 -- name: chunks_join
 -- What brings in the passages that a filter speaks of.
 JOIN docray.chunks c ON c.tenant_id = d.tenant_id AND c.document_id = d.id AND c.generation = v.generation AND c.n = v.n
+
+-- name: answering
+-- Those of the found that belong to generations that answer.
+SELECT f.place, f.chunk_id, f.score, f.part, f.n
+  FROM ({found}) f
+  JOIN docray.chunks c ON c.tenant_id = $1 AND c.chunk_id = f.chunk_id
+  JOIN docray.documents d ON d.tenant_id = $1 AND d.id = c.document_id AND d.live_generation = c.generation AND d.deleted_at IS NULL
+
+-- name: drop_vectors
+-- Removes some of a tenant's vectors in a space, of chunks that another space has too: a chunk without a vector would not be found by its
+-- words either. Only as long as reindex $3 has ended and is the one to drop them, and no other one is open.
+WITH batch AS (
+    SELECT v.document_id, v.generation, v.n, v.space FROM docray.chunk_vectors v
+     WHERE v.tenant_id = $1 AND v.space = $2
+       AND EXISTS (SELECT FROM docray.chunk_vectors o WHERE o.tenant_id = $1 AND o.document_id = v.document_id AND o.generation = v.generation
+                      AND o.n = v.n AND o.space <> $2)
+       AND EXISTS (SELECT FROM docray.reindexes r WHERE r.tenant_id = $1 AND r.id = $3 AND r.dropping IS NOT NULL)
+       AND NOT EXISTS (SELECT FROM docray.reindexes r WHERE r.tenant_id = $1 AND r.state IN ('building', 'switched'))
+     LIMIT $4
+), gone AS (
+    DELETE FROM docray.chunk_vectors v USING batch
+     WHERE v.tenant_id = $1 AND v.document_id = batch.document_id AND v.generation = batch.generation AND v.n = batch.n AND v.space = batch.space
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
 
 -- name: with_parts
 -- The nearest with the parts that hold their keywords.

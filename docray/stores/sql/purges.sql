@@ -28,9 +28,11 @@ DELETE FROM docray.generations WHERE tenant_id = {tenant} AND document_id = $1;
 DELETE FROM docray.documents WHERE tenant_id = {tenant} AND id = $1 AND deleted_at IS NOT NULL;
 
 -- name: blob_keys
--- Blobs of retired generations (NULL: of all the document's).
-SELECT blob_key FROM docray.generations
- WHERE tenant_id = {tenant} AND document_id = $1 AND state = 'deleting' AND ($2::integer IS NULL OR generation = $2) ORDER BY generation;
+-- Blobs of retired generations (NULL: of all the document's) that no other generation is made of.
+SELECT DISTINCT g.blob_key FROM docray.generations g
+ WHERE g.tenant_id = {tenant} AND g.document_id = $1 AND g.state = 'deleting' AND ($2::integer IS NULL OR g.generation = $2)
+   AND NOT EXISTS (SELECT FROM docray.generations o WHERE o.tenant_id = {tenant} AND o.document_id = $1 AND o.blob_key = g.blob_key AND o.state <> 'deleting')
+ ORDER BY g.blob_key;
 
 -- name: known_blobs
 -- Those of the keys that some tenant's generation owns.

@@ -1,6 +1,7 @@
 """The generated OpenAPI says what the contract says: its calls, their answers, their objects; and what is written has those shapes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,13 +11,14 @@ from pydantic import BaseModel
 from docray.api import render
 from docray.api.app import create_app
 from docray.api.error_responses import _STATUS, error_object
-from docray.api.schemas import access, common, documents, questions
+from docray.api.schemas import access, common, documents, questions, reindexes
 from docray.domain import documents as domain
 from docray.domain.catalog import Listing
 from docray.domain.errors import DocrayError, InvalidField
 from docray.domain.ids import new_id
 from docray.domain.principals import ApiKey, Principal, Scope, Tenant
 from docray.domain.questions import Answer, Citation, DocumentCard, Hit, RefusalReason, SearchResults, Usage
+from docray.domain.reindexes import IndexForm, Reindex, ReindexCounts, ReindexState, Switch
 from docray.settings import Settings
 
 CALLS = {  # the contract's calls and what they answer when all is well
@@ -33,6 +35,9 @@ CALLS = {  # the contract's calls and what they answer when all is well
     "POST /v1/api-keys": {"201"}, "GET /v1/api-keys": {"200"}, "GET /v1/api-keys/{key_id}": {"200"}, "DELETE /v1/api-keys/{key_id}": {"200"},
     "POST /v1/tenants": {"201"}, "GET /v1/me": {"200"}, "GET /healthz": {"200"}, "GET /readyz": {"200"},
     "GET /v1/status": {"200"},  # an addition of ours, for `docray status`
+    "POST /v1/reindexes": {"201"}, "GET /v1/reindexes": {"200"}, "GET /v1/reindexes/{reindex_id}": {"200"},
+    "POST /v1/reindexes/{reindex_id}/switch": {"200"}, "POST /v1/reindexes/{reindex_id}/rollback": {"200"},
+    "POST /v1/reindexes/{reindex_id}/finish": {"200"}, "POST /v1/reindexes/{reindex_id}/retry": {"200"},
     "GET /v1/jobs": {"200"}, "GET /v1/jobs/{job_id}": {"200"}, "GET /v1/jobs/{job_id}/events": {"200"},
 }  # fmt: skip
 
@@ -54,6 +59,8 @@ FIELDS = {  # the contract's objects
     "ApiKeyWithSecret": "id object name scopes prefix created_at expires_at last_used_at revoked_at secret",
     "Tenant": "id object name created_at api_key", "Me": "principal tenant scopes limits", "MePrincipal": "type id name", "MeTenant": "id name",
     "MeLimits": "max_document_bytes max_pages extract_time_s extract_memory_bytes requests_per_minute",
+    "Reindex": "id object state switch collection_id model model_before documents pages created_at switched_at ended_at",
+    "ReindexDocuments": "total done built failed waiting", "ReindexPages": "total done",
     "Error": "error", "ErrorDetail": "type code message param request_id retryable", "Ready": "status checks", "Check": "ok latency_ms detail",
 }  # fmt: skip
 
@@ -62,6 +69,7 @@ REQUESTS = {  # the contract's bodies
     "AskBody": "question stream collection_ids document_ids filter limit model mode conversation_id max_tokens temperature",
     "PatchDocument": "title metadata", "NewCollection": "name description metadata", "PatchCollection": "name description metadata",
     "PutMembership": "attributes", "NewApiKey": "name scopes expires_at", "NewTenant": "name",
+    "NewReindex": "switch collection_id", "SwitchReindex": "accept_failures",
 }  # fmt: skip
 
 
@@ -193,6 +201,10 @@ ANSWER = Answer(
 )  # fmt: skip
 PAGE = domain.Page(number=1, width=1.0, height=1.0, rotation=90, words=(domain.Word("w", (0.0, 0.0, 1.0, 1.0), 0),))
 COLLECTION = domain.Collection(id=new_id(), name="c", description=None, metadata={}, document_count=0, created_at=NOW)
+REINDEX = Reindex(
+    id=new_id(), state=ReindexState.BUILDING, switch=Switch.DOCUMENT, collection_id=None, form=IndexForm("new", "1/200/new"), model_before="old",
+    counts=ReindexCounts(total=3, done=1, built=1, failed=0, waiting=1, pages_total=9, pages_done=4), created_at=NOW, switched_at=None, ended_at=None,
+)  # fmt: skip
 WRITTEN: list[tuple[type[BaseModel], Any]] = [
     (documents.Document, render.document(DOCUMENT)),
     (documents.DuplicateDocument, {**render.document(DOCUMENT), "duplicate": True}),
@@ -207,6 +219,8 @@ WRITTEN: list[tuple[type[BaseModel], Any]] = [
     (access.ApiKey, render.api_key(KEY)),
     (access.Tenant, render.tenant(Tenant(id=new_id(), name="t", created_at=NOW), KEY, "dr_secret")),
     (access.Me, render.me(WHO, Settings())),
+    (reindexes.Reindex, render.reindex(REINDEX)),
+    (reindexes.Reindex, render.reindex(replace(REINDEX, counts=None, state=ReindexState.FINISHED, ended_at=NOW))),
     (common.Error, error_object(InvalidField("This is wrong.", "filter.page"), "r")),
 ]
 
