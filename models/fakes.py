@@ -1,15 +1,19 @@
-"""Language models for tests: deterministic, in process, with knobs for what goes wrong.
+"""Models for tests: deterministic, in process, with knobs for what goes wrong.
 
-Owns what such a model says to docray's own prompt, and its faults. They stand behind the same port as the real ones, so nothing in the
-product knows of them; only tests build them.
+Owns what a language model says to docray's own prompt, its faults, and vectors without meaning. They stand behind the same ports as the
+real ones, so nothing in the product knows of them; only tests build them.
 """
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from docray.domain.errors import DocrayError
+from docray.domain.ports import Vectors
 from docray.domain.questions import GeneratedText, Generation, Usage
 
 Says = Callable[[Generation], str]
@@ -74,6 +78,24 @@ class FakeLlm:
         if self.faults.error is None:
             raise ValueError("faults need an error to raise")
         return self.faults.error()
+
+
+class FakeEmbedder:
+    """An Embedder whose vectors follow from the bytes of a text: the same text is found, nothing else is near it. Costs no time."""
+
+    model_id, dimension, max_tokens = "fake@1", 8, 256
+
+    async def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, one a text."""
+        raw = np.array([list(hashlib.sha256(text.encode()).digest()[: self.dimension]) for text in texts], np.float32).reshape(-1, self.dimension)
+        centred = raw - 127.5
+        return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True), np.float32)
+
+    embed_queries = embed_passages
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Words count as tokens."""
+        return [len(text.split()) for text in texts]
 
 
 def quoting(request: Generation) -> str:

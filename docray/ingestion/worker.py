@@ -19,6 +19,7 @@ from docray.domain.errors import DocrayError, ExtractionFailed, LostLease
 from docray.domain.jobs import RETRY_DELAYS_S, Lease, Purge
 from docray.domain.ports import BlobStore, ChunkIndex, Embedder
 from docray.ingestion.generation import GenerationPublisher, GenerationReader, OnProgress, PageChunker, PdfParser
+from docray.resilience.failpoints import reached
 
 log = structlog.get_logger(__name__)
 
@@ -88,9 +89,11 @@ class IngestWorker:
 
     async def work_once(self) -> bool:
         """Leases one job and takes it as far as it goes; False when nothing waits."""
+        await reached("lease.before_effect")
         lease = await self._queue.lease(self._name, self._times.lease_s)
         if lease is None:
             return False
+        await reached("lease.after_record")
         started = time.monotonic()
         try:
             async with self._kept_alive(lambda: self._queue.heartbeat(lease, self._times.lease_s), **_ids(lease)):
@@ -114,6 +117,7 @@ class IngestWorker:
         chunks = await self._reader.chunks(lease, on_progress=self._progress_of(lease))
         if lease.state is not State.INDEXED or not await self._publisher.is_indexed(lease, chunks):
             await self._queue.progress(lease, Stage.EMBED, 0, None)
+            await reached("embed.before_effect")
             vectors = await self._embedder.embed_passages([chunk.indexed_text for chunk in chunks])
             await self._publisher.index(lease, chunks, vectors, self._embedder.model_id)
         await self._publisher.publish(lease, chunks)
@@ -187,11 +191,15 @@ class IngestWorker:
             return False
         try:
             async with self._kept_alive(lambda: self._queue.hold_purge(purge, self._times.lease_s), **_ids(purge)):
+                await reached("purge.before_effect")
                 for key in await self._queue.blob_keys_of(purge):
                     await self._blobs.delete(key)
+                await reached("purge.after_blobs")
                 await self._queue.hold_purge(purge, self._times.lease_s)
                 await self._index.purge(purge.tenant_id, purge.document_id, purge.generation)
+                await reached("purge.before_record")
                 await self._queue.finish_purge(purge)
+                await reached("purge.after_record")
         except LostLease:
             log.info("the purge was taken over or ordered anew", action="purge_lost", **_ids(purge))
         else:
