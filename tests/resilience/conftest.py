@@ -18,8 +18,8 @@ from docray.instance import postgres
 from docray.security.api_keys import make_key
 from docray.stores.postgres import Database
 from docray.stores.postgres_keys import PostgresTenants
+from tests.resilience.site import Place, warm_up
 from tests.resilience.sizes import FIGURES, NIGHTLY, SEED
-from tests.resilience.site import Place
 from tests.resilience.story import Site
 
 NewSite = Callable[..., AbstractAsyncContextManager[Site]]
@@ -61,13 +61,19 @@ async def site_on(server: Path, **place: object) -> AsyncIterator[Site]:
         try:
             yield site
         finally:
-            for process in site.processes:
-                await process.end()
+            await site.close()
             await superuser.close()
             await as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def drill_server(postgres_template: Path) -> Path:  # noqa: F811 - the fixture
+    """The folder of a server for sites, once processes can be forked fast."""
+    warm_up()
+    return postgres_template
+
+
 @pytest.fixture
-def new_site(postgres_template: Path) -> NewSite:  # noqa: F811 - the fixture
+def new_site(drill_server: Path) -> NewSite:
     """`async with new_site() as site`."""
-    return lambda **place: site_on(postgres_template, **place)
+    return lambda **place: site_on(drill_server, **place)

@@ -1,24 +1,39 @@
-"""docray without Ray in one process that can be killed: the gateway and an ingest worker as `docray.wiring` builds them, behind a Unix socket.
+"""docray without Ray in one process that can be killed: the gateway's app and an ingest worker over the real stores, behind a Unix socket.
 
 Only the embedding model is a fake. A process may be armed: at the nth time that it reaches a failpoint it dies by SIGKILL, or stops by SIGSTOP.
 Processes are forked from one that has imported everything, so that dozens of them cost seconds.
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import uvicorn
+from fastapi import FastAPI
 
 from docray import wiring
+from docray.answering.retrieval import SearchService
+from docray.answering.service import AnswerService
+from docray.api.app import create_app
+from docray.api.services import Services
+from docray.ingestion.extract.limits import ParserLimits
+from docray.ingestion.sandbox.client import Parser
 from docray.resilience import failpoints
 from docray.settings import Settings
+from docray.stores.filesystem_blobs import FilesystemBlobs
+from docray.stores.health_checks import BlobHealth, DatabaseHealth
+from docray.stores.pgvector_index import PgVectorIndex
+from docray.stores.postgres import Database
+from docray.stores.postgres_catalog import PostgresCatalog
+from docray.stores.postgres_idempotency import PostgresIdempotency
+from docray.stores.postgres_keys import PostgresCredentials, PostgresTenants
 from models.fakes import FakeEmbedder
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -35,12 +50,13 @@ class Place:
     lease_s: float = 1.5
     heartbeat_s: float = 0.3
     pool_size: int = 8
+    blob_dir: Path | None = None
 
     def settings(self) -> Settings:
         """As the product's processes would read them."""
         return Settings(
-            data_dir=self.data_dir, database_dsn=self.app_dsn, database_worker_dsn=self.worker_dsn, lease_s=self.lease_s,
-            heartbeat_s=self.heartbeat_s, poll_s=0.05, log_level="ERROR", worker_concurrency=1, database_pool_size=self.pool_size,
+            data_dir=self.data_dir, blob_dir=self.blob_dir, database_dsn=self.app_dsn, database_worker_dsn=self.worker_dsn,
+            lease_s=self.lease_s, heartbeat_s=self.heartbeat_s, poll_s=0.05, log_level="ERROR", worker_concurrency=1, database_pool_size=self.pool_size,
         )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -79,6 +95,13 @@ class Tell:
                 file.write(f"{point}\n")
 
         return told
+
+
+def warm_up() -> None:
+    """Starts the process that the others are forked from, and waits until it has imported everything: seconds in which this one stands still."""
+    first = _FORKS.Process(target=time.monotonic)
+    first.start()
+    first.join()
 
 
 class Process:
@@ -137,12 +160,32 @@ def shift_clock(seconds: float) -> None:
     time.time_ns = lambda: real_ns() + int(seconds * 1e9)
 
 
+@contextlib.asynccontextmanager
+async def opened_app(place: Place) -> AsyncIterator[FastAPI]:
+    """The gateway's app over a pool of its own. What draws pages starts when it is needed: never, here."""
+    settings, database = place.settings(), Database(place.app_dsn, pool_size=place.pool_size)
+    await database.open()
+    catalog, blobs, embedder = PostgresCatalog(database), FilesystemBlobs(settings.blobs), FakeEmbedder()
+    blobs.prepare()
+    search = SearchService(catalog=catalog, index=PgVectorIndex(database), embedder=embedder)
+    parser = Parser(limits=ParserLimits())
+    services = Services(
+        settings=settings, catalog=catalog, credentials=PostgresCredentials(database), tenants=PostgresTenants(database),
+        idempotency=PostgresIdempotency(database), blobs=blobs, search=search, pages=parser,
+        answers=AnswerService(search=search, catalog=catalog, embedder=embedder, generator=None),
+        health=(DatabaseHealth(database), BlobHealth(blobs)),
+    )  # fmt: skip
+    try:
+        yield create_app(services)
+    finally:
+        await parser.close()
+        await database.close()
+
+
 async def _serve(place: Place, name: str, socket: Path) -> None:
-    settings = place.settings()
-    app = wiring.build_gateway(settings, embedder=FakeEmbedder, generator=lambda: None)
-    config = uvicorn.Config(app, uds=os.fspath(socket), log_level="error", access_log=False, timeout_graceful_shutdown=3)
-    async with wiring.opened_worker(settings, embedder=FakeEmbedder(), name=name) as worker:
+    async with opened_app(place) as app, wiring.opened_worker(place.settings(), embedder=FakeEmbedder(), name=name) as worker:
         working = asyncio.create_task(worker.run())
+        config = uvicorn.Config(app, uds=os.fspath(socket), log_level="error", access_log=False, timeout_graceful_shutdown=3)
         try:
             await uvicorn.Server(config).serve()
         finally:

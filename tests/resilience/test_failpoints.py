@@ -7,13 +7,13 @@ import signal
 import time
 from pathlib import Path
 
-import oracle
 import pytest
 
 from docray.resilience.failpoints import POINTS
+from tests import oracle
 from tests.resilience.conftest import NewSite
 from tests.resilience.site import Tell, Trap
-from tests.resilience.sizes import FIGURES, SEED, dice
+from tests.resilience.sizes import FIGURES, NIGHTLY, SEED, dice
 from tests.resilience.story import Site, Told, whole_life
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +104,8 @@ async def test_at_every_point(new_site: NewSite, number: signal.Signals, case) -
     slots = asyncio.Semaphore(AT_ONCE)
     order = list(CASES)
     dice(f"failpoints/{number.name}").shuffle(order)
+    if number == signal.SIGSTOP and not NIGHTLY:  # each waits for a lease; which half is the seed's choice
+        order = order[: len(order) // 2]
 
     async def one(point: str, nth: int) -> tuple[str, list[object]]:
         async with slots, new_site() as site:
