@@ -59,7 +59,8 @@ class _Look:
         self._generations = await self._rows("SELECT * FROM docray.generations WHERE tenant_id = $1")
         self._purges = await self._rows("SELECT * FROM docray.purges WHERE tenant_id = $1")
         self._audit = await self._rows(
-            "SELECT action, object_id, (details->>'generation')::integer AS generation FROM docray.audit_log WHERE tenant_id = $1 AND object_kind = 'document'"
+            "SELECT action, object_id, (details->>'generation')::integer AS generation FROM docray.audit_log"
+            " WHERE tenant_id = $1 AND object_kind = 'document'"
         )
         self._live = {(row["id"], row["live_generation"]): row for row in self._documents if row["state"] == "ready"}
 
@@ -160,8 +161,11 @@ class _Look:
             if told.get(key, 0) != count
         ]
         once = ("document.create", "document.published", "document.replace", "document.delete")
-        found += [Finding("I5", "doubled", f"{count} audit rows of {key[0]} of {key[1]}") for key, count in told.items() if key[0] in once and count > 1]
-        found += [Finding("I5", "wrong", f"a delete of {key[1]} was recorded, and it is there") for key in told if key[0] == "document.delete" and key[1] in there]
+        for key, count in told.items():
+            if key[0] in once and count > 1:
+                found.append(Finding("I5", "doubled", f"{count} audit rows of {key[0]} of {key[1]}"))
+            if key[0] == "document.delete" and key[1] in there:
+                found.append(Finding("I5", "wrong", f"a delete of {key[1]} was recorded, and it is there"))
         return found + self._failures_audited(told)
 
     def _failures_audited(self, told: dict[tuple[str, UUID, int | None], int]) -> list[Finding]:
@@ -172,7 +176,7 @@ class _Look:
                 again = sum(told.get((action, row["document_id"], None), 0) for action in ("document.retry", "document.requeue"))
                 failures = told.get(("document.failed", row["document_id"], row["generation"]), 0)
                 if not 1 <= failures <= 1 + again:
-                    found.append(Finding("I5", "wrong", f"{failures} audit rows of the failure of document {row['document_id']}, tried anew {again} times"))
+                    found.append(Finding("I5", "wrong", f"{failures} audit rows of failures of document {row['document_id']}, {again} of retries"))
         return found
 
     def work(self) -> list[Finding]:
@@ -188,7 +192,9 @@ class _Look:
 
     async def usage(self) -> list[Finding]:
         """I7: usage is what was published, once each."""
-        rows = await self._rows("SELECT document_id, generation, pages, chunks, size_bytes FROM docray.usage WHERE tenant_id = $1 AND kind = 'ingest'")
+        rows = await self._rows(
+            "SELECT document_id, generation, pages, chunks, size_bytes FROM docray.usage WHERE tenant_id = $1 AND kind = 'ingest'"
+        )
         used: dict[tuple[UUID, int], list[tuple[int, ...]]] = {}
         for row in rows:
             used.setdefault((row["document_id"], row["generation"]), []).append((row["pages"], row["chunks"], row["size_bytes"]))

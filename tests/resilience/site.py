@@ -56,7 +56,8 @@ class Place:
         """As the product's processes would read them."""
         return Settings(
             data_dir=self.data_dir, blob_dir=self.blob_dir, database_dsn=self.app_dsn, database_worker_dsn=self.worker_dsn,
-            lease_s=self.lease_s, heartbeat_s=self.heartbeat_s, poll_s=0.05, log_level="ERROR", worker_concurrency=1, database_pool_size=self.pool_size,
+            lease_s=self.lease_s, heartbeat_s=self.heartbeat_s, poll_s=0.05, log_level="ERROR", worker_concurrency=1,
+            database_pool_size=self.pool_size,
         )  # type: ignore[arg-type]  # fmt: skip
 
 

@@ -27,7 +27,8 @@ MEGABYTE = 1 << 20
 def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
     """A file system of its own of that size; a skip where this user may not mount one."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "tmpfs", folder], capture_output=True, text=True, check=False)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "tmpfs", folder]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
         pytest.skip(f"this user may not mount a small file system: {mounted.stderr.strip()}")
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import time
 from collections.abc import AsyncIterator
@@ -133,7 +134,8 @@ class Together:
 
     async def _waiting(self) -> bool:
         left = await self.site.superuser.fetchval(
-            "SELECT (SELECT count(*) FROM docray.purges) + (SELECT count(*) FROM docray.generations WHERE state IN ('queued', 'parsed', 'embedded', 'indexed'))"
+            "SELECT (SELECT count(*) FROM docray.purges)"
+            " + (SELECT count(*) FROM docray.generations WHERE state IN ('queued', 'parsed', 'embedded', 'indexed'))"
         )
         await asyncio.sleep(0.02 if left else 0)
         return bool(left)
@@ -167,7 +169,8 @@ async def test_a_delete_at_a_random_point_of_the_ingest_wins(new_site: NewSite) 
     async with together(new_site) as bench:
         for number in range(SIZES.delete_races):
             document_id = await bench.upload(f"race {number}")
-            act = At(roll.choice(WORKER_POINTS), lambda gone_id=document_id: bench.send("DELETE", f"/v1/documents/{gone_id}"), roll.choice((0, 0.001, 0.004)))
+            delete = functools.partial(bench.send, "DELETE", f"/v1/documents/{document_id}")
+            act = At(roll.choice(WORKER_POINTS), delete, roll.choice((0, 0.001, 0.004)))
             failpoints.arm(act)
             await bench.worker.work_once()
             failpoints.arm(None)
