@@ -48,7 +48,7 @@ class Scene:
         await self.site.until(self.document, "ready")
         await self.site.until(self.failed, "failed")
         self.collection = (await self.site.call("POST", "/v1/collections", json={"name": "one"})).json()["id"]
-        self.key = (await self.site.call("POST", "/v1/api-keys", json={"name": "another", "scopes": ["read"]})).json()["id"]
+        self.key = (await self.site.call("POST", "/v1/api-keys", json={"name": "another", "scopes": ["search"]})).json()["id"]
         await self.site.call("PUT", f"/v1/collections/{self.collection}/documents/{self.document}", json={})
 
     async def effects(self, action: str) -> int:
@@ -68,7 +68,7 @@ WRITES = [
     ("DELETE", "/v1/collections/{collection}/documents/{document}", {}, "collection.remove"),
     ("PUT", "/v1/collections/{collection}/documents/{failed}", {"json": {}}, "collection.add"),
     ("DELETE", "/v1/collections/{collection}", {}, "collection.delete"),
-    ("POST", "/v1/api-keys", {"json": {"name": "third", "scopes": ["read"]}}, "api_key.create"),
+    ("POST", "/v1/api-keys", {"json": {"name": "third", "scopes": ["search"]}}, "api_key.create"),
     ("DELETE", "/v1/api-keys/{key}", {}, "api_key.revoke"),
     ("DELETE", "/v1/documents/{document}", {}, "document.delete"),
 ]
