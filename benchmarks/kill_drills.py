@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.instance import figure
-from tests.resilience.drill import TARGETS, Outcome, Plan, session
+from tests.resilience.drill import session
+from tests.resilience.drill_plan import TARGETS, Outcome, Plan
 
 HARMS = ("lost", "doubled", "stuck", "resurrected", "leaked", "wrong")
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.resilience.drill import TARGETS, Plan, documents_of, session
+from tests.resilience.drill import session
+from tests.resilience.drill_clients import documents_of
+from tests.resilience.drill_plan import TARGETS, Plan
 from tests.resilience.sizes import FIGURES, SEED, SIZES
 
 
