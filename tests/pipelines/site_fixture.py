@@ -79,19 +79,20 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._log = folder.with_name("pg.log").open("ab")
+        self._log = folder.with_name("pg.log")
 
     def start(self) -> None:
         """Returns when it takes connections."""
         words = [*postgres.command(self.folder), "-c", "fsync=off", "-c", "max_connections=100"]
         for _ in range(60):  # children of a killed server hold its memory for a moment, and a new one then refuses to start
-            self._process = subprocess.Popen(words, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL)
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             while self._process.poll() is None:
                 if postgres.is_ready(self.folder):
                     return
                 time.sleep(0.05)
             time.sleep(0.5)
-        raise TimeoutError(f"PostgreSQL did not start; see {self._log.name}")
+        raise TimeoutError(f"PostgreSQL did not start; see {self._log}")
 
     def end(self, number: signal.Signals) -> None:
         """SIGINT in good order, SIGQUIT at once without a checkpoint."""
