@@ -82,18 +82,21 @@ class DocumentService:
         await reached("upload.before_effect")
         await self._blobs.put_file(key, upload.file.path)
         await reached("upload.before_record")
-        used = False
+        used = committing = False
 
         async def conclude_knowing_use(tx: Transaction, accepted: Accepted) -> R:
-            nonlocal used
+            nonlocal used, committing
             used = accepted.document.id == document_id
-            return await conclude(tx, accepted)
+            result = await conclude(tx, accepted)
+            committing = True
+            return result
 
         try:
             result = await self._accept(principal, upload, document_id, conclude_knowing_use)
         except DocrayError as error:
-            # Where the commit's outcome is unknown the blob stays: the sweep removes it if no row names it.
-            if not isinstance(error, Unavailable):
+            # Where the outcome of a commit that names the blob is unknown, it stays: the sweep removes it if no row names it. Before that,
+            # for want of a connection or a lock, nothing names it: in a storm such blobs would fill the disk for a day.
+            if not (used and committing and isinstance(error, Unavailable)):
                 await self._discard(key)
             raise
         if not used:  # another upload of the same bytes was first

@@ -19,7 +19,7 @@ class Sizes:
     drill_kills: int  # of each session
 
 
-_PULL_REQUEST = Sizes(storm_uploads=2_000, delete_races=200, replace_races=60, drill_documents=100, drill_rounds=1, drill_kills=8)
+_PULL_REQUEST = Sizes(storm_uploads=1_000, delete_races=200, replace_races=60, drill_documents=100, drill_rounds=1, drill_kills=8)
 _NIGHTLY = Sizes(storm_uploads=20_000, delete_races=5_000, replace_races=1_000, drill_documents=1_000, drill_rounds=20, drill_kills=30)
 
 SIZES = _NIGHTLY if NIGHTLY else _PULL_REQUEST

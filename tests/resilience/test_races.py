@@ -223,3 +223,18 @@ async def test_replacements_race_deletes_and_publishes_and_the_last_word_holds(n
         assert await findings(bench.site, [*kept, *gone], gone) == [], f"seed {SEED}"
         rows = await bench.site.superuser.fetch("SELECT id, state, sha256 FROM docray.documents WHERE id = ANY ($1)", list(kept))
         assert {row["id"]: (row["state"], row["sha256"]) for row in rows} == {each: ("ready", digest) for each, digest in kept.items()}
+
+
+async def test_an_upload_that_got_no_lock_leaves_no_blob_behind(new_site: NewSite) -> None:
+    async with together(new_site) as bench:
+        body = a_pdf("no lock")
+        tenant_id = await bench.site.superuser.fetchval("SELECT tenant_id FROM docray.tenants")
+        key = f"{tenant_id}{sha256(body).hexdigest()}"
+        await bench.site.superuser.execute("SELECT pg_advisory_lock(hashtextextended($1, 1))", key)  # somebody decides about these bytes, for long
+        response = await bench.client.post("/v1/documents", content=body, headers={"Content-Type": "application/pdf"})
+        assert response.status_code == 503
+        assert list((bench.site.place.settings().blobs / "objects").rglob("*.pdf")) == []
+        await bench.site.superuser.execute("SELECT pg_advisory_unlock_all()")
+        document_id = UUID((await bench.send("POST", "/v1/documents", body)).json()["id"])
+        await bench.rest()
+        assert await findings(bench.site, [document_id], []) == []
