@@ -34,7 +34,7 @@ def documents_of(seed: int, count: int) -> Iterator[bytes]:
         elif kind < 0.2 and bad:
             data = roll.choice(bad).read_bytes()
         else:
-            data = a_pdf(f"{seed}-{number}", roll.randint(1, 4))
+            data = a_pdf(f"{seed}-{number}", roll.randint(1, 12))
         made.append(data)
         yield data
 
@@ -73,6 +73,7 @@ class Clients:
                 if numbered is None:
                     return
                 n, data = numbered
+                time.sleep(roll.uniform(0, 5))  # so that some of a batch is sent before the kill, some after, some into it
                 key = f"drill {n}"
                 made = self._until_answered(roll, lambda data=data, key=key: self._upload(client, data, key))
                 if made is None:
@@ -80,7 +81,7 @@ class Clients:
                 document_id = UUID(made["id"])
                 with self._lock:
                     self._outcome.acknowledged.add(document_id)
-                time.sleep(roll.uniform(0, 1))
+                time.sleep(roll.uniform(0, 3))
                 if roll.random() < self._outcome.plan.deleted and not made.get("duplicate"):
                     key = f"delete {n}"
                     gone = self._until_answered(
