@@ -6,9 +6,10 @@ would. Time is not waited for where a test can pass it: the minute after which a
 
 import asyncio
 import itertools
+import signal
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -31,12 +32,13 @@ class Site:
     secret: str
     superuser: asyncpg.Connection
     processes: list[Process] = field(default_factory=list)
+    woken: list[Process] = field(default_factory=list)
     _names: Any = field(default_factory=itertools.count)
     _clients: dict[int, httpx.AsyncClient] = field(default_factory=dict)
 
-    def start(self, armed: Trap | Tell | None = None, clock_off_s: float = 0.0) -> Process:
-        """Another process."""
-        process = Process(self.place, f"p{next(self._names)}", armed, clock_off_s)
+    def start(self, armed: Trap | Tell | None = None, clock_off_s: float = 0.0, **place: float) -> Process:
+        """Another process, with some of the place's times changed."""
+        process = Process(replace(self.place, **place), f"p{next(self._names)}", armed, clock_off_s)  # type: ignore[arg-type]
         self.processes.append(process)
         return process
 
@@ -101,6 +103,14 @@ class Site:
             await asyncio.sleep(0.03)
         raise TimeoutError(f"document {document_id} is still {document['state']}")
 
+    async def wake(self) -> None:
+        """Lets processes that stand still go on with what they were about to do, and gives them a moment for it."""
+        for process in self.processes:
+            if process.stopped:
+                self.woken.append(process)
+                process.send(signal.SIGCONT)
+                await asyncio.sleep(0.5)
+
     async def purged(self) -> None:
         """Waits until no purge is ordered."""
         stop = time.monotonic() + PATIENCE_S
@@ -130,8 +140,10 @@ async def whole_life(site: Site) -> Told:
     second = a_pdf("second")
     kept = await site.upload(a_pdf("first"))
     await site.until(kept, "ready")
+    await site.wake()  # while what it had in hand is live by another's doing
     await site.replace(kept, second)
     await site.until(kept, "ready", sha256=sha256(second).hexdigest())
+    await site.wake()
     await site.purged()
     failing = await site.upload(scan())
     await site.until(failing, "failed")
@@ -139,4 +151,5 @@ async def whole_life(site: Site) -> Told:
     await site.until(gone, "ready")
     await site.delete(gone)
     await site.purged()
+    await site.wake()
     return Told([kept, failing, gone], [gone])
