@@ -16,6 +16,7 @@ from docray.domain.errors import ExtractionFailed, LostLease, NotFound, Unavaila
 from docray.domain.ids import chunk_id
 from docray.domain.jobs import Lease
 from docray.domain.ports import BlobStore, ChunkIndex, Vectors
+from docray.resilience.failpoints import reached
 
 OnProgress = Callable[[int, int], Awaitable[None]]
 _NONE: Mapping[str, Vectors] = MappingProxyType({})
@@ -60,7 +61,9 @@ class GenerationReader:
         chunks = await asyncio.to_thread(self._chunker.chunk, extraction.pages, title=title, filename=lease.filename)
         if not chunks:
             raise ExtractionFailed(FailureCode.NO_TEXT)
+        await reached("extract.before_record")
         await self._queue.record_parsed(lease, extraction.pages, chunks, extraction.title, chunker=self._chunker_name)
+        await reached("parsed.after_record")
         return chunks
 
     async def _stored(self, lease: Lease) -> Extraction:
@@ -69,6 +72,7 @@ class GenerationReader:
     async def _parsed(self, lease: Lease, on_progress: OnProgress | None) -> Extraction:
         try:
             path = await self._blobs.open(lease.blob_key)
+            await reached("extract.before_effect")
             return await self._parser.extract(path, on_progress=on_progress)
         except (NotFound, FileNotFoundError) as error:  # the blob was purged under us: the generation is superseded or deleted
             raise LostLease from error
@@ -88,19 +92,24 @@ class GenerationPublisher:
     async def index(self, lease: Lease, chunks: Sequence[Chunk], vectors: Vectors, model_id: str, also: Mapping[str, Vectors] = _NONE) -> None:
         """Writes the index, with the vectors of further models beside. A lease of a later state writes it anew: ids are deterministic, so
         nothing doubles."""
+        await reached("embed.before_record")
         if lease.state in (State.QUEUED, State.PARSED):
             await self._queue.record_state(
                 lease, State.PARSED, State.EMBEDDED, embedding_model=model_id, dimension=int(vectors.shape[1]), also=tuple(also)
             )
+        await reached("embed.after_record")
         await self._queue.progress(lease, Stage.INDEX, 0, None)
         rows = [(chunk_id(lease.tenant_id, lease.document_id, lease.generation, chunk.n), chunk) for chunk in chunks]
         for model, found in {model_id: vectors, **also}.items():
             await self._index.upsert(lease.tenant_id, lease.document_id, lease.generation, rows, found, model)
+        await reached("index.before_record")
         if lease.state is not State.INDEXED:
             await self._queue.record_state(lease, State.EMBEDDED, State.INDEXED)
+        await reached("index.after_record")
 
     async def publish(self, lease: Lease, chunks: Sequence[Chunk]) -> None:
         """The generation answers from here on. Unavailable where the index lost some of it, LostLease when the fence moved on."""
         if not await self.is_indexed(lease, chunks):
             raise Unavailable("The index does not hold what was written to it.")
         await self._queue.publish(lease)
+        await reached("publish.after_record")

@@ -22,6 +22,7 @@ from docray.domain.principals import Principal
 from docray.ingestion.filenames import clean_filename
 from docray.ingestion.intake import StagedFile
 from docray.ingestion.merge_patch import merged
+from docray.resilience.failpoints import reached
 
 R = TypeVar("R")
 
@@ -78,19 +79,24 @@ class DocumentService:
                 pass
         document_id = new_id()
         key = blob_key(principal.tenant_id, document_id, 1)
+        await reached("upload.before_effect")
         await self._blobs.put_file(key, upload.file.path)
-        used = False
+        await reached("upload.before_record")
+        used = committing = False
 
         async def conclude_knowing_use(tx: Transaction, accepted: Accepted) -> R:
-            nonlocal used
+            nonlocal used, committing
             used = accepted.document.id == document_id
-            return await conclude(tx, accepted)
+            result = await conclude(tx, accepted)
+            committing = True
+            return result
 
         try:
             result = await self._accept(principal, upload, document_id, conclude_knowing_use)
         except DocrayError as error:
-            # Where the commit's outcome is unknown the blob stays: the sweep removes it if no row names it.
-            if not isinstance(error, Unavailable):
+            # Where the outcome of a commit that names the blob is unknown, it stays: the sweep removes it if no row names it. Before that,
+            # for want of a connection or a lock, nothing names it: in a storm such blobs would fill the disk for a day.
+            if not (used and committing and isinstance(error, Unavailable)):
                 await self._discard(key)
             raise
         if not used:  # another upload of the same bytes was first
@@ -120,7 +126,10 @@ class DocumentService:
                 if stored_as is None:
                     raise _UnstoredError
                 accepted = await self._insert(tx, stored_as, upload)
-            return await conclude(tx, accepted)
+            result = await conclude(tx, accepted)
+            await reached("upload.before_commit")
+        await reached("upload.after_record")
+        return result
 
     async def _join(self, tx: Transaction, found: Document, upload: Upload) -> Accepted:
         """The same bytes again."""
@@ -168,9 +177,13 @@ class DocumentService:
             )
             # Only now is the generation known, and with it the blob's key, so this one call stands inside a transaction. What a
             # rollback leaves behind is overwritten by the next replacement, which gets the same number, or swept.
+            await reached("replace.before_effect")
             await self._blobs.put_file(blob_key(principal.tenant_id, document_id, generation), file.path)
             await tx.audit("document.replace", "document", document_id, {"generation": generation, "size_bytes": file.size_bytes})
-            return await conclude(tx, Accepted(document=document))
+            result = await conclude(tx, Accepted(document=document))
+            await reached("replace.before_record")
+        await reached("replace.after_record")
+        return result
 
     async def patch(
         self,
@@ -208,7 +221,10 @@ class DocumentService:
         async with self._catalog.transaction(principal) as tx:
             await tx.documents.mark_deleting(document_id)
             await tx.audit("document.delete", "document", document_id)
-            return await conclude(tx)
+            result = await conclude(tx)
+            await reached("delete.before_record")
+        await reached("delete.after_record")
+        return result
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ from docray.domain.jobs import RETRY_DELAYS_S, Lease, Purge
 from docray.domain.ports import BlobStore, ChunkIndex, Embedder
 from docray.domain.reindexes import ReindexPlanner
 from docray.ingestion.generation import GenerationPublisher, GenerationReader, OnProgress, PageChunker, PdfParser
+from docray.resilience.failpoints import reached
 
 log = structlog.get_logger(__name__)
 
@@ -108,9 +109,11 @@ class IngestWorker:
 
     async def work_once(self) -> bool:
         """Leases one job and takes it as far as it goes; False when nothing waits."""
+        await reached("lease.before_effect")
         lease = await self._queue.lease(self._name, self._times.lease_s, [embedder.model_id for embedder, _ in self._forms])
         if lease is None:
             return False
+        await reached("lease.after_record")
         started = time.monotonic()
         try:
             async with self._kept_alive(lambda: self._queue.heartbeat(lease, self._times.lease_s), **_ids(lease)):
@@ -135,6 +138,7 @@ class IngestWorker:
         chunks = await reader.chunks(lease, on_progress=self._progress_of(lease))
         if lease.state is not State.INDEXED or not await self._publisher.is_indexed(lease, chunks):
             await self._queue.progress(lease, Stage.EMBED, 0, None)
+            await reached("embed.before_effect")
             texts = [chunk.indexed_text for chunk in chunks]
             vectors = await embedder.embed_passages(texts)
             also = {other.model_id: await other.embed_passages(texts) for other, _ in others}
@@ -216,11 +220,15 @@ class IngestWorker:
             return False
         try:
             async with self._kept_alive(lambda: self._queue.hold_purge(purge, self._times.lease_s), **_ids(purge)):
+                await reached("purge.before_effect")
                 for key in await self._queue.blob_keys_of(purge):
                     await self._blobs.delete(key)
+                await reached("purge.after_blobs")
                 await self._queue.hold_purge(purge, self._times.lease_s)
                 await self._index.purge(purge.tenant_id, purge.document_id, purge.generation)
+                await reached("purge.before_record")
                 await self._queue.finish_purge(purge)
+                await reached("purge.after_record")
         except LostLease:
             log.info("the purge was taken over or ordered anew", action="purge_lost", **_ids(purge))
         else:

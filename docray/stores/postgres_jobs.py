@@ -14,6 +14,7 @@ from docray.domain.errors import LostLease
 from docray.domain.ids import chunk_id
 from docray.domain.jobs import Lease, may_follow
 from docray.domain.reindexes import ReindexState, Switch
+from docray.resilience.failpoints import reached
 from docray.stores import page_layout, postgres_audit
 from docray.stores.postgres import Connection, Database
 from docray.stores.postgres_purges import PostgresPurges
@@ -71,6 +72,7 @@ class PostgresJobQueue(PostgresPurges):
                 for batch in _batches(rows):
                     await connection.executemany(_SQL[name], batch)
             await connection.execute(_SQL["note_parsed"], lease.document_id, lease.generation, len(pages), len(chunks), title, chunker)
+            await reached("parsed.before_record")
 
     async def source_pages(self, lease: Lease) -> Sequence[Page]:
         """The stored pages that a generation of a reindex is made of, in order. LostLease when they are gone: the document was replaced."""
@@ -116,6 +118,7 @@ class PostgresJobQueue(PostgresPurges):
             counts = {"pages": done["page_count"] or 0, "chunks": done["chunk_count"] or 0, "size_bytes": done["size_bytes"]}
             await postgres_audit.record_usage(connection, lease.tenant_id, "ingest", *identity, **counts)
             await connection.execute(_TENANTS["raise_epoch_and_keep_model"], lease.tenant_id, done["embedding_model"])
+            await reached("publish.before_record")
 
     async def fail(self, lease: Lease, failure: Failure) -> None:
         """FAILED with a reason; what the generation had written is purged (its blob stays, for retry)."""
@@ -124,6 +127,8 @@ class PostgresJobQueue(PostgresPurges):
             reason = (failure.code.value, failure.message, failure.retryable, None)
             if not await connection.fetchval(_SQL["fail"], *identity, *reason):
                 raise LostLease
+            await reached("fail.before_record")
+        await reached("fail.after_record")
 
     async def retry_later(self, lease: Lease, delay_s: float) -> None:
         """Gives the job back after a transient error, to be leased again after the delay."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from docray.domain.errors import LostLease
 from docray.domain.jobs import Purge
+from docray.resilience.failpoints import reached
 from docray.stores.postgres import Connection, Database
 from docray.stores.rows import purge_of
 from docray.stores.sql import load
@@ -46,6 +47,7 @@ class PostgresPurges:
                 await self._delete_document(connection, purge)
             else:
                 await connection.execute(_SQL["delete_generation"], purge.document_id, purge.generation)
+            await reached("purge.before_commit")
 
     async def _delete_document(self, connection: Connection, purge: Purge) -> None:
         await connection.execute(_SQL["delete_generations"], purge.document_id)

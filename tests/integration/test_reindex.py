@@ -14,7 +14,7 @@ from docray.domain.questions import SearchMode, SearchRequest
 from docray.domain.reindexes import ReindexState, Switch
 from docray.ingestion.chunking import chunker_name
 from docray.stores.pgvector_index import PgVectorIndex
-from tests.pipelines import oracle
+from tests import oracle
 
 TEXTS = (
     "The committee approved the purchase of zinc roofing for the north library.\nThe roof was finished in spring.",
@@ -387,8 +387,9 @@ async def test_two_tenants_do_not_touch_each_other(bench, documents, other_princ
 
 
 async def test_the_invariants_hold_while_it_is_open_and_after_it_ended(bench, documents, superuser):
-    async def problems() -> list[str]:
-        return await oracle.problems(superuser, bench.principal.tenant_id, bench.folder)
+    async def problems() -> list[oracle.Finding]:
+        found = await oracle.problems(superuser, bench.principal.tenant_id, bench.folder)
+        return [each for each in found if "document.create" not in each.what]  # the bench's documents come without the service that audits
 
     for end in ("rollback", "finish"):
         for way in Switch:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,6 +74,50 @@ class RayHost:
 
     def _answer(self) -> str:
         return self._process.stdout.readline().strip()
+
+
+class Server:
+    """PostgreSQL, which a test may end at once and start again. A commit is written when it is acknowledged, so that nothing is lost by that; it
+    need not reach the disk, for only the process dies and not the machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._log = folder.with_name("pg.log")
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        words = [*postgres.command(self.folder), "-c", "fsync=off", "-c", "max_connections=100"]
+        for _ in range(60):  # children of a killed server hold its memory for a moment, and a new one then refuses to start
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            while self._process.poll() is None:
+                if postgres.is_ready(self.folder):
+                    return
+                time.sleep(0.05)
+            time.sleep(0.5)
+        raise TimeoutError(f"PostgreSQL did not start; see {self._log}")
+
+    def end(self, number: signal.Signals) -> None:
+        """SIGINT in good order, SIGQUIT at once without a checkpoint."""
+        self._process.send_signal(number)
+        self._process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server of these tests."""
+    folder = tmp_path_factory.mktemp("pg") / "data"
+    postgres.ensure_initialised(folder)
+    running = Server(folder)
+    running.start()
+    yield running
+    running.end(signal.SIGINT)
+
+
+@pytest.fixture(scope="session")
+def postgres_folder(server: Server) -> Path:
+    """Its data folder, for the fixtures of `postgres_fixture`."""
+    return server.folder
 
 
 @dataclass(frozen=True)

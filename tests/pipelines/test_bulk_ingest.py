@@ -1,6 +1,5 @@
 """Bulk runs as people start them, on a real Ray: every file ends, once, whatever dies on the way."""
 
-import asyncio
 import json
 import shutil
 import time
@@ -8,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import asyncpg
-import oracle
 import pytest
-from pdf_factory import lines, pdf, scan
+from bulk_checks import all_is_well, filled, states
+from pdf_factory import scan
 from site_fixture import Command, Site, kill
 
 from docray.domain.bulk import RunState
@@ -19,32 +18,7 @@ from docray.domain.principals import Principal
 from docray.instance import postgres
 from pipelines.ingest import main
 
-CUT_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-
-
-def a_pdf(number: int, pages: int = 1) -> bytes:
-    return pdf([lines(f"Report {number} page {page} tells of the harbour of Westhaven.", "It is a quiet place.") for page in range(pages)])
-
-
-def filled(folder: Path, count: int, pages: int = 1) -> Path:
-    folder.mkdir(exist_ok=True)
-    for number in range(count):
-        (folder / f"report-{number:03}.pdf").write_bytes(a_pdf(number, pages))
-    return folder
-
-
-async def all_is_well(site: Site, principal: Principal) -> list[str]:
-    connection = await asyncpg.connect(site.dsn(postgres.SUPERUSER))
-    try:
-        return await oracle.problems(connection, principal.tenant_id, Path(site.environment["DOCRAY_DATA_DIR"]) / "blobs")
-    finally:
-        await connection.close()
-
-
-async def states(catalog, principal) -> dict[str, int]:  # type: ignore[no-untyped-def]
-    async with catalog.transaction(principal) as tx:
-        return dict(await tx.documents.count_by_state())
 
 
 async def test_every_file_ends_with_its_code_and_the_same_command_does_nothing_twice(
@@ -164,28 +138,6 @@ async def test_a_run_is_stopped_in_the_middle_and_what_it_dropped_is_taken_up(
     mended = ingest.run(source)
     assert (mended["state"], mended["job_id"]) == ("done", told["job_id"])
     assert await states(catalog, principal) == {"ready": 60, "failed": 3}
-    assert await all_is_well(site, principal) == []
-
-
-async def test_a_run_goes_on_when_the_database_was_away(
-    site: Site, ingest: Command, catalog, principal: Principal, tmp_path: Path,
-) -> None:  # type: ignore[no-untyped-def]  # fmt: skip
-    source = filled(tmp_path / "in", 24, pages=3)
-    process = ingest.start(source)
-    deadline = time.monotonic() + 120
-    while (await states(catalog, principal)).get("ready", 0) < 2:
-        assert process.poll() is None, "it was through before the database went away"
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.2)
-    connection = await asyncpg.connect(site.dsn(postgres.SUPERUSER))
-    for _ in range(20):  # every connection is cut, again and again
-        await connection.execute(CUT_ALL)
-        await asyncio.sleep(0.3)
-    await connection.close()
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err[-4000:]
-    told = json.loads(out)
-    assert (told["state"], told["ready"], told["failed"]) == ("done", 24, 0)
     assert await all_is_well(site, principal) == []
 
 
