@@ -61,9 +61,9 @@ class Services:
     search: Searches
     answers: Answers
     pages: PagePictures
+    index_form: IndexForm  # what a reindex brings: the newest model loaded here, its cut
+    present_model: str  # what searches of a tenant without documents go by
     health: Sequence[HealthCheck] = ()
-    index_form: IndexForm = field(default_factory=lambda: IndexForm(""))  # what a reindex brings: the newest model loaded here, its cut
-    present_model: str = ""  # what searches of a tenant without documents go by
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -224,6 +224,7 @@ async def made(
         settings=Settings(data_dir=folder, max_document_bytes=200_000), catalog=catalog, credentials=PostgresCredentials(database),
         tenants=PostgresTenants(database), idempotency=idempotency, blobs=blobs, search=search,
         answers=AnswerService(search=search, catalog=catalog, embedder=embedder, generator=llm), pages=ScriptedPictures(),
+        index_form=IndexForm(embedder.model_id, "another cut"), present_model=embedder.model_id,
     )  # fmt: skip
     owners = [await _owner(number, database, superuser) for number in range(tenants)]
     half = tenants // 2

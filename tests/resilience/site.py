@@ -23,6 +23,7 @@ from docray.answering.retrieval import SearchService
 from docray.answering.service import AnswerService
 from docray.api.app import create_app
 from docray.api.services import Services
+from docray.domain.reindexes import IndexForm
 from docray.ingestion.extract.limits import ParserLimits
 from docray.ingestion.sandbox.client import Parser
 from docray.resilience import failpoints
@@ -174,7 +175,7 @@ async def opened_app(place: Place) -> AsyncIterator[FastAPI]:
         settings=settings, catalog=catalog, credentials=PostgresCredentials(database), tenants=PostgresTenants(database),
         idempotency=PostgresIdempotency(database), blobs=blobs, search=search, pages=parser,
         answers=AnswerService(search=search, catalog=catalog, embedder=embedder, generator=None),
-        health=(DatabaseHealth(database), BlobHealth(blobs)),
+        health=(DatabaseHealth(database), BlobHealth(blobs)), index_form=IndexForm("fake@1", "another cut"), present_model="fake@1",
     )  # fmt: skip
     try:
         yield create_app(services)
