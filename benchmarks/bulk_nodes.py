@@ -80,9 +80,10 @@ def _cluster(environment: dict[str, str], nodes: int, cpus_a_node: int) -> Itera
         try:
             address = host.stdout.readline().strip()
             for _ in range(nodes - 1):
-                host.stdin.write(f"add {cpus_a_node}\n")
+                host.stdin.write(f"add {cpus_a_node} any\n")
                 host.stdin.flush()
-                host.stdout.readline()
+                if not host.stdout.readline():
+                    raise SystemExit("the cluster's process ended; run tests/pipelines/ray_host.py by hand to see why")
             yield address, host.pid
         finally:
             host.stdin.close()

@@ -26,7 +26,7 @@ from pipelines import report
 from pipelines.desk import CannotStart, Desk, Wanted
 from pipelines.guard import Guard
 from pipelines.heart import TICK_S, Heart, TooManyFailures
-from pipelines.manifest import Manifest
+from pipelines.manifest import FILES_A_TASK, Manifest
 from pipelines.plan import Opened, Plan
 from pipelines.sink import Catalogue
 from pipelines.sources import BadSource
@@ -37,9 +37,10 @@ log = logging.getLogger("docray.bulk")
 
 _BROKEN_PASSES = 3  # in a row, without a file that ended
 _OTHERS_WAIT_S = 1_000.0  # longer than a lease: what another run or a worker held has ended by then, or is free
-_EMBED_ROWS = 32
 _SOME = 0.001  # of a resource that only says where
-_OBJECT_STORE = 512 << 20  # of a Ray of our own: blocks are of 16 MiB, and few are on their way
+_OBJECT_STORE = 512 << 20  # of a Ray of our own: blocks are small, and few are on their way
+_BLOCK_BYTES = 1 << 20  # some 500 chunks: what is embedded together, however long the documents are, and waits for the last of it to be published
+_TASKS_A_READER = 4  # at least, where there are files enough: so that no reader waits for one that has many to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,21 +183,22 @@ def pipeline(plan: Plan, files: int, options: Options) -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **({} if given else alone))
     data = ray.data
     context = data.DataContext.get_current()
-    context.target_max_block_size = 16 << 20
+    context.target_max_block_size = _BLOCK_BYTES
     context.enable_progress_bars = sys.stderr.isatty()
     cpus = int(ray.cluster_resources().get("CPU", 1))
     readers = options.extract_actors or max(1, cpus - 1)
     embedders = options.embed_actors or max(1, int(ray.cluster_resources().get("GPU", 0) / options.embed_gpus) if options.embed_gpus else cpus // 8)
+    files_a_task = max(1, min(FILES_A_TASK, files // (_TASKS_A_READER * readers)))
     capped = {"max_restarts": 20, "max_task_retries": 4}
     extract_on, embed_on = ({"resources": {name: _SOME}} if name else {} for name in (options.extract_on, options.embed_on))
     (
-        data.read_datasource(Manifest(plan, files), num_cpus=0.1)
+        data.read_datasource(Manifest(plan, files, files_a_task), num_cpus=0.1)
         .map(
             ExtractDocuments, fn_constructor_args=(plan,), num_cpus=0.5, memory=512 << 20,
             compute=data.ActorPoolStrategy(min_size=1, max_size=readers, max_tasks_in_flight_per_actor=2), **capped, **extract_on,
         )
         .map_batches(
-            EmbedChunks, fn_constructor_args=(plan,), batch_size=_EMBED_ROWS, batch_format="pyarrow", num_cpus=0.5,
+            EmbedChunks, fn_constructor_args=(plan,), batch_size=None, batch_format="pyarrow", num_cpus=0.5,
             num_gpus=options.embed_gpus or None,
             compute=data.ActorPoolStrategy(min_size=1, max_size=embedders, max_tasks_in_flight_per_actor=2), **capped, **embed_on,
         )

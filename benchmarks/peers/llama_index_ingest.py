@@ -39,8 +39,10 @@ def main() -> None:
     told.step("start")
     reader = PyMuPDFReader()
     pages = [page for path in sorted(arguments.source.glob("*.pdf")) for page in reader.load_data(path)]
+    for page in pages:  # kept for the answer, but not embedded: it would have more to embed than docray
+        page.excluded_embed_metadata_keys = page.excluded_llm_metadata_keys = list(page.metadata)
     told.step("read")
-    splitter = SentenceSplitter(chunk_size=CHUNK_CHARACTERS, chunk_overlap=0, tokenizer=list, include_metadata=False)
+    splitter = SentenceSplitter(chunk_size=CHUNK_CHARACTERS, chunk_overlap=0, tokenizer=list)
     nodes = splitter.get_nodes_from_documents(pages)
     told.step("split")
     store = FaissVectorStore(faiss_index=faiss.IndexFlatIP(DIMENSION))
