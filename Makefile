@@ -83,7 +83,14 @@ run: setup
 stop:
 	if [ -x $(DOCRAY) ]; then $(DOCRAY) down --data-dir "$(DATA_DIR)"; else echo "Nothing was set up."; fi
 
-test: setup-test
+# Servers of tests that no package holds. Without Go the tests that need them are skipped, with that reason.
+.tools/bin/versitygw:
+	if command -v go > /dev/null; then
+		echo "Building an S3 server for the tests (a minute or two, once) …"
+		GOBIN="$(CURDIR)/.tools/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+	fi
+
+test: setup-test .tools/bin/versitygw
 	HF_HUB_OFFLINE=1 .venv-test/bin/python -m pytest $(TESTS)
 
 lint: setup-test

@@ -35,6 +35,7 @@ from pipelines.stages.extract import ExtractDocuments
 
 log = logging.getLogger("docray.bulk")
 
+_BROKE = "The run broke. Its log says why; the same command goes on where it stopped."
 _BROKEN_PASSES = 3  # in a row, without a file that ended
 _OTHERS_WAIT_S = 1_000.0  # longer than a lease: what another run or a worker held has ended by then, or is free
 _SOME = 0.001  # of a resource that only says where
@@ -137,9 +138,9 @@ class Ingestion:
             return failures.reason
         except Unfinished as left:
             return "unfinished", str(left)
-        except Exception as broken:
+        except Exception as broken:  # what it says is for the log: a tenant reads the run's error
             log.exception("the run broke")
-            return "internal", f"{type(broken).__name__}: {broken}"[:500]
+            return "internal", broken.message if isinstance(broken, DocrayError) else _BROKE
         return None
 
     def _work(self, desk: Desk, plan: Plan, heart: Heart) -> None:

@@ -1,13 +1,14 @@
 """Where PDFs are: a folder, a manifest, or a bucket. Lists names and sizes, and fetches bytes one file at a time.
 
 Everything goes through Arrow's file systems: `/folder`, `s3://bucket/prefix`, `gs://…`; credentials and endpoints come from the
-environment as those services document it (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …). A folder must be there under the same path on every
-node that reads.
+environment as those services document it (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …). Names of objects stand in URIs as they are, nothing
+in them is escaped. A folder must be there under the same path on every node that reads.
 """
 
 import asyncio
+import functools
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,8 @@ def files_of(source: str, sidecar: Mapping[str, Mapping[str, Any]] | None = None
         yield from _listed(source)
         return
     system, root = _system_of(source)
-    if system.get_file_info(root).type == fs.FileType.NotFound:
-        raise BadSource(f"There is no {source}.")
     prefix = source.split("://", 1)[0] + "://" if "://" in source else ""
-    found = system.get_file_info(fs.FileSelector(root, recursive=True)) if system.get_file_info(root).type == fs.FileType.Directory else [
-        system.get_file_info(root)
-    ]
-    for info in sorted(found, key=lambda each: each.path):
+    for info in sorted(_found(system, root, source), key=lambda each: each.path):
         if info.type == fs.FileType.File and info.path.lower().endswith(".pdf"):
             relative = info.path[len(root) :].lstrip("/")
             yield _file(prefix + info.path, info, (sidecar or {}).get(relative, {}))
@@ -77,11 +73,38 @@ def _opened(uri: str) -> Any:
     return system.open_input_stream(path, compression=None)
 
 
-def _system_of(source: str) -> tuple[fs.FileSystem, str]:
+def _found(system: fs.FileSystem, root: str, source: str) -> Sequence[fs.FileInfo]:
+    """A place's files and folders, or the one file that it is."""
     try:
-        return fs.FileSystem.from_uri(source) if "://" in source else (fs.LocalFileSystem(), str(Path(source).absolute()))
+        there = system.get_file_info(root)
+        if there.type == fs.FileType.NotFound:
+            raise BadSource(f"There is no {source}.")
+        return system.get_file_info(fs.FileSelector(root, recursive=True)) if there.type == fs.FileType.Directory else [there]
+    except OSError as error:
+        raise BadSource(f"{source} cannot be listed: {error}") from error
+
+
+def _system_of(source: str) -> tuple[fs.FileSystem, str]:
+    """A place's file system, and its path there."""
+    scheme, separator, rest = source.partition("://")
+    if not separator:
+        return fs.LocalFileSystem(), str(Path(source).absolute())
+    host, _, path = rest.partition("/")
+    try:
+        if scheme == "file":
+            found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(source)
+            return found
+        system, top = _system(f"{scheme}://{host}")
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise BadSource(f"{source} is no place that can be read: {error}") from error
+    return system, f"{top.rstrip('/')}/{path}" if path else top
+
+
+@functools.cache
+def _system(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a bucket, whose region is asked for once, and the path of its top."""
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+    return found
 
 
 def _file(uri: str, info: fs.FileInfo, labels: Mapping[str, Any]) -> SourceFile:
@@ -116,7 +139,11 @@ def _listed(manifest: str) -> Iterator[SourceFile]:
         if uri not in seen:
             seen.add(uri)
             place, name = _system_of(uri)
-            yield _file(uri, place.get_file_info(name), entry)
+            try:
+                info = place.get_file_info(name)
+            except OSError as error:
+                raise BadSource(f"{where}: {uri} cannot be looked at: {error}") from error
+            yield _file(uri, info, entry)
 
 
 def _check_labels(entry: Mapping[str, Any], where: str) -> None:

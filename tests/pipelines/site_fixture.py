@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from postgres_fixture import as_superuser
+from s3_fixture import S3Place
 
 from docray.domain.ids import new_id
 from docray.domain.principals import ApiKey, Principal, Scope, Tenant
@@ -133,11 +134,11 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def site(postgres_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(postgres_template: Path, s3_place: S3Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A migrated database, and a Ray head of two CPUs that knows it. Every node inherits this environment, as on a cluster."""
     asyncio.run(as_superuser(postgres_template, f"CREATE DATABASE {DATABASE} TEMPLATE migrated_template"))
     data = tmp_path_factory.mktemp("bulk")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "DOCRAY_"))} | {
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "DOCRAY_"))} | s3_place.environment | {
         "DOCRAY_DATABASE_DSN": postgres.dsn(postgres_template, "docray_app", DATABASE),
         "DOCRAY_DATABASE_WORKER_DSN": postgres.dsn(postgres_template, "docray_worker", DATABASE),
         "DOCRAY_DATA_DIR": os.fspath(data), "PYTHONPATH": os.fspath(ROOT), "HF_HUB_OFFLINE": "1",
