@@ -53,6 +53,7 @@ setup-bulk: .venv-bulk/.docray
 	test -x .venv-bulk/bin/python || $(PYTHON) -m venv --without-pip .venv-bulk
 	$(UV) pip sync --quiet --compile-bytecode --python .venv-bulk/bin/python --require-hashes requirements/bulk.lock
 	$(UV) pip install --quiet --python .venv-bulk/bin/python --no-deps --editable .
+	.venv-bulk/bin/python -m compileall -q docray models pipelines
 	touch $@
 
 .venv-test/.docray: requirements/test.lock pyproject.toml | $(UV)
@@ -64,7 +65,7 @@ setup-bulk: .venv-bulk/.docray
 		$(UV) pip sync --quiet --compile-bytecode --python .venv-test/bin/python --require-hashes requirements/test.lock
 	fi
 	$(UV) pip install --quiet --python .venv-test/bin/python --no-deps --editable .
-	.venv-test/bin/python -m compileall -q docray serve_apps models
+	.venv-test/bin/python -m compileall -q docray serve_apps models pipelines
 	touch $@
 
 run: setup

@@ -1,6 +1,10 @@
 """How texts are put together into batches. Owns only that; what a batch runs on is the engines' business."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
+
+Serves = Literal["queries", "passages"]
+"""What batches are for: an answer to each as soon as can be, or as many texts a second as can be."""
 
 MAX_PADDING_TOKENS = 32
 """A text that would be padded by more than this opens a new batch: by then padding costs more than another call."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from docray.domain.errors import InvalidField
 from docray.domain.ports import Generator
 from docray.settings import Settings
+from models.batching import Serves
 from models.checkpoints import resolve_checkpoint
 from models.embedding import EmbeddingEngine, EmbeddingSpec, build_engine
 from models.in_process import InProcessEmbedder
@@ -22,9 +23,10 @@ class TokenCounter:
     model_id: str
 
 
-def embedding_spec(settings: Settings) -> EmbeddingSpec:
+def embedding_spec(settings: Settings, serves: Serves = "passages") -> EmbeddingSpec:
     """What to embed with."""
     return EmbeddingSpec(
+        serves=serves,
         model=settings.embedding_model,
         engine=settings.embedding_engine,
         precision=settings.embedding_precision,
@@ -35,9 +37,9 @@ def embedding_spec(settings: Settings) -> EmbeddingSpec:
     )
 
 
-def embedding_engine(settings: Settings) -> EmbeddingEngine:
+def embedding_engine(settings: Settings, serves: Serves = "passages") -> EmbeddingEngine:
     """The engine of the configured model, warmed up."""
-    engine = build_engine(embedding_spec(settings))
+    engine = build_engine(embedding_spec(settings, serves))
     engine.warm_up()
     return engine
 
@@ -54,9 +56,9 @@ def token_counter(settings: Settings) -> TokenCounter:
     return TokenCounter(tokenizer.count, tokenizer.passage_limit(checkpoint.passage_prefix), checkpoint.model_id)
 
 
-def local_embedder(settings: Settings) -> InProcessEmbedder:
+def local_embedder(settings: Settings, serves: Serves = "passages") -> InProcessEmbedder:
     """The embedder in this process."""
-    return InProcessEmbedder(embedding_engine(settings), query_cache_size=settings.query_cache_size)
+    return InProcessEmbedder(embedding_engine(settings, serves), query_cache_size=settings.query_cache_size)
 
 
 def next_settings(settings: Settings) -> Settings | None:
@@ -67,10 +69,10 @@ def next_settings(settings: Settings) -> Settings | None:
     return settings.model_copy(update={**changes, "embedding_model_next": None})
 
 
-def next_embedder(settings: Settings) -> InProcessEmbedder | None:
+def next_embedder(settings: Settings, serves: Serves = "passages") -> InProcessEmbedder | None:
     """The embedder of the next model in this process, None where none is named."""
     following = next_settings(settings)
-    return None if following is None else local_embedder(following)
+    return None if following is None else local_embedder(following, serves)
 
 
 def language_model(settings: Settings) -> Generator | None:

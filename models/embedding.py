@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from docray.domain.ports import Vectors
+from models.batching import Serves
 from models.checkpoints import Checkpoint, CheckpointError, resolve_checkpoint
 from models.precision import Precision
 
@@ -61,8 +62,9 @@ class EmbeddingSpec:
     """What to embed with.
 
     `model`: None (all-MiniLM-L6-v2 from its package), a folder, or a hub name `org/name[@revision]`. `threads`: 0 means as many
-    as this process has cores. `cache_dir`: where hub downloads and the machine's measurements are kept. A prefix of None means
-    the model's own.
+    as this process has cores. `serves`: `queries` for single questions soonest, `passages` for as many texts a second as can be; both
+    are embedded by either. `cache_dir`: where hub downloads and the machine's measurements are kept. A prefix of None means the
+    model's own.
     """
 
     cache_dir: Path
@@ -70,6 +72,7 @@ class EmbeddingSpec:
     engine: EngineName = "auto"
     precision: Precision = "auto"
     threads: int = 0
+    serves: Serves = "passages"
     device: str = "auto"
     query_prefix: str | None = None
     passage_prefix: str | None = None
@@ -81,7 +84,8 @@ def build_engine(spec: EmbeddingSpec) -> EmbeddingEngine:
     if chosen_engine(spec, checkpoint) == "openvino":
         from models.openvino_embedder import OpenVinoEmbedder
 
-        return OpenVinoEmbedder.open(checkpoint, precision=spec.precision, threads=spec.threads or available_cores(), cache_dir=spec.cache_dir)
+        threads = spec.threads or available_cores()
+        return OpenVinoEmbedder.open(checkpoint, precision=spec.precision, threads=threads, serves=spec.serves, cache_dir=spec.cache_dir)
     from models.torch_embedder import TorchEmbedder
 
     return TorchEmbedder.open(checkpoint, precision=spec.precision, threads=spec.threads, device=spec.device)

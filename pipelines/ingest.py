@@ -41,6 +41,7 @@ _OTHERS_WAIT_S = 1_000.0  # longer than a lease: what another run or a worker he
 _SOME = 0.001  # of a resource that only says where
 _OBJECT_STORE = 512 << 20  # of a Ray of our own: blocks are small, and few are on their way
 _BLOCK_BYTES = 1 << 20  # some 500 chunks: what is embedded together, however long the documents are, and waits for the last of it to be published
+_WRITERS = 32  # at most, each with its connections to PostgreSQL
 _TASKS_A_READER = 4  # at least, where there are files enough: so that no reader waits for one that has many to read
 
 
@@ -179,7 +180,7 @@ class Unfinished(RuntimeError):
 def pipeline(plan: Plan, files: int, options: Options) -> None:
     """One pass: the operators, and how much of the cluster each may take."""
     if not ray.is_initialized():
-        alone = {"address": "local", "_node_ip_address": "127.0.0.1", "object_store_memory": _OBJECT_STORE}
+        alone = {"address": "local", "_node_ip_address": "127.0.0.1", "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
         given = environment.child_environment().get("RAY_ADDRESS")
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **({} if given else alone))
     data = ray.data
@@ -189,11 +190,12 @@ def pipeline(plan: Plan, files: int, options: Options) -> None:
     cpus = int(ray.cluster_resources().get("CPU", 1))
     readers = options.extract_actors or max(1, cpus - 1)
     embedders = options.embed_actors or max(1, int(ray.cluster_resources().get("GPU", 0) / options.embed_gpus) if options.embed_gpus else cpus // 8)
+    writers = max(1, min(_WRITERS, cpus // 4))
     files_a_task = max(1, min(FILES_A_TASK, files // (_TASKS_A_READER * readers)))
     capped = {"max_restarts": 20, "max_task_retries": 4}
     extract_on, embed_on = ({"resources": {name: _SOME}} if name else {} for name in (options.extract_on, options.embed_on))
     (
-        data.read_datasource(Manifest(plan, files, files_a_task), num_cpus=0.1)
+        data.read_datasource(Manifest(plan, files, files_a_task), num_cpus=0.1, concurrency=1)
         .map(
             ExtractDocuments, fn_constructor_args=(plan,), num_cpus=0.5, memory=512 << 20,
             compute=data.ActorPoolStrategy(min_size=1, max_size=readers, max_tasks_in_flight_per_actor=2), **capped, **extract_on,
@@ -203,7 +205,7 @@ def pipeline(plan: Plan, files: int, options: Options) -> None:
             num_gpus=options.embed_gpus or None,
             compute=data.ActorPoolStrategy(min_size=1, max_size=embedders, max_tasks_in_flight_per_actor=2), **capped, **embed_on,
         )
-        .write_datasink(Catalogue(plan), ray_remote_args={"num_cpus": 0.1, "max_retries": 4})
+        .write_datasink(Catalogue(plan), ray_remote_args={"num_cpus": 0.1, "max_retries": 4}, concurrency=writers)
     )  # fmt: skip
 
 

@@ -39,9 +39,9 @@ class Gateway:
     def _embedder(self) -> Embedder:
         if self._handle is not None:
             return RemoteEmbedder(self._handle)
-        return configured.local_embedder(self._settings)
+        return configured.local_embedder(self._settings, "queries")
 
     def _next_embedder(self) -> Embedder | None:
         if self._handle is not None:
             return None if self._next_handle is None else RemoteEmbedder(self._next_handle)
-        return configured.next_embedder(self._settings)
+        return configured.next_embedder(self._settings, "queries")

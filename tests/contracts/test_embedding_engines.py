@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from docray.domain.ports import Embedder
+from models.batching import Serves
 from models.embedding import EmbeddingEngine, EmbeddingSpec, EngineName, build_engine
 from models.in_process import InProcessEmbedder
 from models.precision import Precision
@@ -56,6 +57,16 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingEngine]:
     engine = opened("sentence_transformers", tmp_path_factory.mktemp("cache"))
     yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("serves", ["queries", "passages"])
+def test_however_many_batches_run_at_once_the_vectors_are_the_same(serves: Serves, threads: int, reference: EmbeddingEngine, tmp_path: Path) -> None:
+    texts = real_texts()
+    spec = EmbeddingSpec(engine="openvino", precision="f32", cache_dir=tmp_path, threads=threads, serves=serves)
+    engine = build_engine(spec)
+    assert cosines(engine.embed_passages(texts), reference.embed_passages(texts)).min() >= 0.9999
     engine.close()
 
 
