@@ -8,15 +8,13 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 from docray.answering.measured import MeasuredSearch
 from docray.answering.retrieval import SearchService
 from docray.answering.service import AnswerService
-from docray.api.app import create_app
 from docray.api.services import Services
 from docray.domain.errors import DocrayError, Unavailable
 from docray.domain.ids import new_id
@@ -48,6 +46,9 @@ from docray.stores.postgres_keys import PostgresCredentials, PostgresTenants
 from docray.stores.postgres_latency import announce, heard
 from docray.stores.postgres_reindex_planner import PostgresReindexPlanner
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 DEFAULT_TENANT = "default"
 _FIRST_KEY = "api_key"
 _LATENCY_TOLD_EVERY_S = 2.0
@@ -76,8 +77,10 @@ class SecretBox(Protocol):
 def build_gateway(
     settings: Settings, *, embedder: Callable[[], Embedder], generator: Callable[[], Generator | None],
     next_embedder: Callable[[], Embedder | None] = lambda: None,
-) -> FastAPI:  # fmt: skip
+) -> "FastAPI":  # fmt: skip
     """The app of one API process. Engines and pools open when the app starts, on its event loop, and close with it."""
+    from docray.api.app import create_app  # not by workers and bulk runs: with FastAPI it takes most of a second
+
     logs.configure(settings.log_level)
     stack = contextlib.AsyncExitStack()
 
