@@ -14,8 +14,9 @@ import orjson
 from starlette.responses import Response
 
 from docray.api.calls import Call
-from docray.domain.catalog import IdempotencyClaim, IdempotencyStore, Transaction
+from docray.domain.catalog import Transaction
 from docray.domain.errors import DocrayError
+from docray.domain.idempotency import IdempotencyClaim, IdempotencyStore
 from docray.domain.jobs import StoredResponse
 
 _EXTEND_PERIOD_S = 20.0  # a claim that was not extended for 60 s may be taken over

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from docray.domain.catalog import Catalog, Credentials, IdempotencyStore, Tenants
+from docray.domain.access import Credentials, Tenants
+from docray.domain.catalog import Catalog
 from docray.domain.documents import Box
+from docray.domain.idempotency import IdempotencyStore
 from docray.domain.ports import BlobStore, HealthCheck
 from docray.domain.principals import Principal
 from docray.domain.questions import AnswerEvent, Question, SearchRequest, SearchResults

@@ -13,9 +13,10 @@ from uuid import UUID
 import structlog
 
 from docray.domain.bulk import Driver, Ended, FileState, RunFile
-from docray.domain.catalog import Catalog, JobQueue, Transaction
+from docray.domain.catalog import Catalog, Transaction
 from docray.domain.documents import FAILURE_MESSAGES, Chunk, Failure, FailureCode
 from docray.domain.errors import ExtractionFailed, LostLease, NotAPdf, NotFound, RateLimit, TooLarge, Unavailable
+from docray.domain.job_queue import JobQueue
 from docray.domain.jobs import RETRY_DELAYS_S, Lease
 from docray.domain.ports import Vectors
 from docray.domain.principals import Principal

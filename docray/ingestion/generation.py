@@ -10,10 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from docray.domain.catalog import JobQueue
 from docray.domain.documents import Chunk, Extraction, FailureCode, Page, Stage, State
 from docray.domain.errors import ExtractionFailed, LostLease, NotFound, Unavailable
 from docray.domain.ids import chunk_id
+from docray.domain.job_queue import JobQueue
 from docray.domain.jobs import Lease
 from docray.domain.ports import BlobStore, ChunkIndex, Vectors
 from docray.resilience.failpoints import reached

@@ -13,9 +13,9 @@ from typing import Any
 
 import structlog
 
-from docray.domain.catalog import JobQueue
 from docray.domain.documents import Failure, FailureCode, Stage, State
 from docray.domain.errors import DocrayError, ExtractionFailed, LostLease
+from docray.domain.job_queue import JobQueue
 from docray.domain.jobs import RETRY_DELAYS_S, Lease, Purge
 from docray.domain.ports import BlobStore, ChunkIndex, Embedder
 from docray.domain.reindexes import ReindexPlanner

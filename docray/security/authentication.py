@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from docray.domain.catalog import Credentials
+from docray.domain.access import Credentials
 from docray.domain.errors import InvalidCredentials, MissingCredentials
 from docray.domain.principals import Principal
 from docray.security.api_keys import hash_of, looks_like_secret

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID
 
-from docray.domain.catalog import IdempotencyClaim
+from docray.domain.idempotency import IdempotencyClaim
 from docray.domain.jobs import StoredResponse
 from docray.domain.principals import Principal
 from docray.domain.reindexes import SearchForm

@@ -2,8 +2,8 @@
 
 import uuid
 
-from docray.domain.catalog import IdempotencyClaim
 from docray.domain.errors import IdempotencyInProgress, IdempotencyKeyReused, LostLease
+from docray.domain.idempotency import IdempotencyClaim
 from docray.domain.jobs import StoredResponse
 from docray.domain.principals import Principal
 from docray.stores.postgres import Connection, Database
@@ -15,7 +15,7 @@ _RETRY_AFTER_S = 1.0
 
 
 class PostgresIdempotency:
-    """`docray.domain.catalog.IdempotencyStore`."""
+    """`docray.domain.idempotency.IdempotencyStore`."""
 
     def __init__(self, database: Database, *, keep_s: float = 24 * 3600.0) -> None:
         self._database = database

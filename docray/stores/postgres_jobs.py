@@ -29,7 +29,7 @@ _BATCH = 500  # rows sent at once; a statement stays far below its 5 s
 
 
 class PostgresJobQueue(PostgresPurges):
-    """`docray.domain.catalog.JobQueue`."""
+    """`docray.domain.job_queue.JobQueue`."""
 
     def __init__(self, database: Database, *, idempotency_keep_s: float = 24 * 3600.0) -> None:
         super().__init__(database, idempotency_keep_s=idempotency_keep_s)

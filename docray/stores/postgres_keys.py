@@ -53,7 +53,7 @@ class PostgresApiKeys:
 
 
 class PostgresCredentials:
-    """`docray.domain.catalog.Credentials`: one round trip."""
+    """`docray.domain.access.Credentials`: one round trip."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -65,7 +65,7 @@ class PostgresCredentials:
 
 
 class PostgresTenants:
-    """`docray.domain.catalog.Tenants`."""
+    """`docray.domain.access.Tenants`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -15,7 +15,7 @@ _MONTHS_AHEAD = 3
 
 
 class PostgresPurges:
-    """The part of `docray.domain.catalog.JobQueue` that removes things."""
+    """The part of `docray.domain.job_queue.JobQueue` that removes things."""
 
     def __init__(self, database: Database, *, idempotency_keep_s: float) -> None:
         self._database = database

@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from docray.domain.catalog import IdempotencyClaim
 from docray.domain.errors import IdempotencyInProgress, IdempotencyKeyReused, LostLease
+from docray.domain.idempotency import IdempotencyClaim
 from docray.domain.ids import new_id
 from docray.domain.jobs import StoredResponse
 from docray.stores.postgres_idempotency import PostgresIdempotency

@@ -12,7 +12,7 @@ from catalog_factories import add_document
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from docray.domain.catalog import IdempotencyClaim
+from docray.domain.idempotency import IdempotencyClaim
 from docray.domain.ids import new_id
 from docray.domain.jobs import StoredResponse
 from docray.domain.questions import Scope

@@ -16,8 +16,8 @@ from docray.api.openapi import errors, media
 from docray.api.routes.search import scope_of
 from docray.api.routing import make_router, needs
 from docray.api.schemas.questions import Answer, AskBody
-from docray.domain.catalog import IdempotencyClaim
 from docray.domain.errors import DocrayError, InvalidField
+from docray.domain.idempotency import IdempotencyClaim
 from docray.domain.jobs import StoredResponse
 from docray.domain.questions import AnswerEvent, Cited, Delta, Finished, Found, Question
 from docray.security.scopes import ASK

@@ -23,7 +23,7 @@ class Clock:
 
 @dataclass
 class KeysInMemory:
-    """`docray.domain.catalog.Credentials` over a dict; counts the questions, waits while `gate` is closed."""
+    """`docray.domain.access.Credentials` over a dict; counts the questions, waits while `gate` is closed."""
 
     principals: dict[bytes, Principal] = field(default_factory=dict)
     asked: int = 0
