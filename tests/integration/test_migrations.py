@@ -54,6 +54,18 @@ async def test_migrating_again_changes_nothing(empty):
     assert before
 
 
+async def test_tables_that_grow_by_whole_runs_are_vacuumed_and_analysed_early(empty):
+    await migrate(empty("postgres"))
+    connection = await asyncpg.connect(empty("postgres"))
+    rows = await connection.fetch("SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'docray'::regnamespace AND relkind = 'r'")
+    await connection.close()
+    options = {row["relname"]: set(row["reloptions"] or ()) for row in rows}
+    wanted = {"autovacuum_vacuum_insert_scale_factor=0.02", "autovacuum_analyze_scale_factor=0.02"}
+    early = {name for name, set_there in options.items() if wanted <= set_there}
+    assert early == {"documents", "generations", "pages", "chunks", "chunk_vectors", "keyword_parts", "keyword_postings", "bulk_files"}
+    assert "toast_tuple_target=8160" in options["chunk_vectors"]
+
+
 async def test_several_processes_may_migrate_at_once(empty):
     versions = await asyncio.gather(*(migrate(empty("postgres")) for _ in range(4)))
     assert len(set(versions)) == 1
