@@ -19,9 +19,12 @@ from docray.domain.documents import Block, BlockKind, Chunk, Page, PageBoxes, Pa
 from docray.ingestion.sentences import begins_low, ends_sentence, sentence_starts
 
 _WORD = re.compile(r"[^\W\d_]{3}")
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_HEX = "(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{16,}"  # letters and digits both: a long number may be a case's
+_DIGEST = re.compile(rf"(?<![^\W_])(?:{_UUID}|{_HEX})(?![^\W_])", re.IGNORECASE)
 CountTokens = Callable[[Sequence[str]], list[int]]
 
-RULES = 1
+RULES = 2
 """Number of the rules above; whoever changes where a passage begins or ends raises it, so that a reindex knows what is of older ones."""
 
 _CONTEXT_SHARE = 4  # context takes at most a quarter of a chunk
@@ -185,9 +188,9 @@ class _Contexts:
 
 
 def _labels(title: str | None, filename: str) -> list[str]:
-    """The document's title, where it has words, and its file name as words."""
+    """The document's title, where it has words, and its file name as words. Digests and UUIDs are none: they say nothing, in many tokens."""
     stem = filename.rsplit(".", 1)[0] if filename.lower().endswith(".pdf") else filename
-    named = _clip(re.sub("[_-]+", " ", stem))
+    named = _clip(re.sub("[_-]+", " ", _DIGEST.sub("", stem)))
     titled = _clip(title or "")
     if not _WORD.search(titled):
         return [named] if named else []

@@ -143,6 +143,11 @@ def test_headings_make_the_path_and_the_context() -> None:
         ("0000320193-22-000070", "AAPL_2022_Q3.pdf", "AAPL 2022 Q3"),
         ("Annual report", "AAPL_2022.pdf", "Annual report\nAAPL 2022"),
         ("The annual report 2024", "annual-report-2024.pdf", "The annual report 2024"),
+        ("The annual report 2024", "erc_682de8e45fd9688f3452bc0e18257132a8f3cff6.pdf", "The annual report 2024\nerc"),
+        (None, "3F2504E0-4F89-11D3-9A0C-0305E82C3301_lease.pdf", "lease"),
+        (None, "682de8e45fd9688f3452bc0e18257132a8f3cff6.pdf", ""),
+        (None, "case-2024001234567890123.pdf", "case 2024001234567890123"),
+        (None, "feedbacedeadbeefcafe.pdf", "feedbacedeadbeefcafe"),
     ],
 )
 def test_title_and_file_name_are_context(title: str | None, filename: str, context: str) -> None:
