@@ -85,6 +85,7 @@ class Database:
     def __init__(self, dsn: str, *, pool_size: int = 8) -> None:
         self._dsn = dsn
         self._pool_size = pool_size
+        self._turns = asyncio.Semaphore(pool_size)
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -166,15 +167,24 @@ class Database:
     async def _acquired(self) -> AsyncIterator[Connection]:
         if self._pool is None:
             raise Unavailable(retry_after_s=RETRY_AFTER_S)
+        pool = self._pool
         with connecting():
             async with asyncio.timeout(_ACQUIRE_TIMEOUT_S):  # the pool's own time-out costs a task
-                connection = await self._pool.acquire()
+                await self._turns.acquire()  # the pool itself lets whoever comes when a connection is given back go ahead of those who wait
+                try:
+                    connection = await pool.acquire()
+                except BaseException:
+                    self._turns.release()
+                    raise
         try:
             with translating():
                 yield connection
         finally:
-            with translating():
-                await self._pool.release(connection)
+            try:
+                with translating():
+                    await pool.release(connection)
+            finally:
+                self._turns.release()
 
     @contextlib.asynccontextmanager
     async def _transaction(self, begin: str) -> AsyncIterator[Connection]:
