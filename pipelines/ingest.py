@@ -40,7 +40,7 @@ _BROKEN_PASSES = 3  # in a row, without a file that ended
 _OTHERS_WAIT_S = 1_000.0  # longer than a lease: what another run or a worker held has ended by then, or is free
 _SOME = 0.001  # of a resource that only says where
 _OBJECT_STORE = 512 << 20  # of a Ray of our own: blocks are small, and few are on their way
-_BLOCK_BYTES = 1 << 20  # some 500 chunks: what is embedded together, however long the documents are, and waits for the last of it to be published
+_BLOCK_BYTES = 256 << 10  # some 100 chunks, or one long document: what is embedded together, and waits for the last of it to be published
 _WRITERS = 32  # at most, each with its connections to PostgreSQL
 _TASKS_A_READER = 4  # at least, where there are files enough: so that no reader waits for one that has many to read
 
