@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from bulk_checks import all_is_well, filled, states
-from pdf_factory import lines, pdf, scan
+from pdf_factory import scan
 from site_fixture import Command, Site, kill
 
 from docray.domain.bulk import RunState
@@ -75,20 +75,6 @@ async def test_a_killed_run_resumed_ends_as_an_unkilled_one(
     assert told["job_id"] == str(interrupted.id)
     assert (told["state"], told["files"], told["ready"], told["failed"], told["pages"]) == ("done", 24, 24, 0, 72)
     assert await all_is_well(site, principal) == []
-
-
-async def test_long_documents_are_published_while_others_are_still_to_be_read(
-    site: Site, ingest: Command, catalog, principal: Principal, tmp_path: Path,
-) -> None:  # type: ignore[no-untyped-def]  # fmt: skip
-    source = tmp_path / "in"
-    source.mkdir()
-    for number in range(8):
-        pages = [lines(*(f"Report {number}, page {page}, line {line}: the tide at Westhaven." for line in range(40))) for page in range(80)]
-        (source / f"long-{number}.pdf").write_bytes(pdf(pages))
-    assert ingest.run(source)["ready"] == 8
-    async with catalog.transaction(principal) as tx:
-        documents = (await tx.documents.list(DocumentQuery(), Paging())).items
-    assert min(document.ready_at for document in documents) < max(document.created_at for document in documents)
 
 
 async def test_nodes_come_and_go_while_it_runs(site: Site, ingest: Command, catalog, principal: Principal, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
