@@ -152,4 +152,5 @@ class FakeEmbedder:
         for row, text in enumerate(texts):
             for word in _words(text):
                 vectors[row] += np.random.default_rng(zlib.crc32(f"{self.model_id} {word}".encode())).normal(size=self.dimension)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit

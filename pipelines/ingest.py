@@ -180,16 +180,17 @@ class Unfinished(RuntimeError):
 def pipeline(plan: Plan, files: int, options: Options) -> None:
     """One pass: the operators, and how much of the cluster each may take."""
     if not ray.is_initialized():
-        alone = {"address": "local", "_node_ip_address": "127.0.0.1", "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+        alone: dict[str, Any] = {"address": "local", "_node_ip_address": "127.0.0.1", "object_store_memory": _OBJECT_STORE}
         given = environment.child_environment().get("RAY_ADDRESS")
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, **({} if given else alone))
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, **({} if given else alone | {"include_dashboard": False}))
     data = ray.data
     context = data.DataContext.get_current()
     context.target_max_block_size = _BLOCK_BYTES
     context.enable_progress_bars = sys.stderr.isatty()
-    cpus = int(ray.cluster_resources().get("CPU", 1))
+    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus = int(resources.get("CPU", 1))
     readers = options.extract_actors or max(1, cpus - 1)
-    embedders = options.embed_actors or max(1, int(ray.cluster_resources().get("GPU", 0) / options.embed_gpus) if options.embed_gpus else cpus // 8)
+    embedders = options.embed_actors or max(1, int(resources.get("GPU", 0) / options.embed_gpus) if options.embed_gpus else cpus // 8)
     writers = max(1, min(_WRITERS, cpus // 4))
     files_a_task = max(1, min(FILES_A_TASK, files // (_TASKS_A_READER * readers)))
     capped = {"max_restarts": 20, "max_task_retries": 4}

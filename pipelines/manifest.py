@@ -33,7 +33,7 @@ class Manifest(Datasource):
 
     def __init__(self, plan: Plan, files: int, files_a_task: int = FILES_A_TASK) -> None:
         """`files`: how many the run has, ended ones included."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._plan = plan
         self._files = files
         self._files_a_task = files_a_task

@@ -31,7 +31,8 @@ class Catalogue(Datasink[dict[str, int]]):
         opened = opened_once(_writer)
         told: Counter[str] = Counter()
         for block in blocks:
-            rows = [row for row in BlockAccessor.for_block(block).iter_rows(public_row_format=True) if row["payload"]]
+            rows: list[Any] = list(BlockAccessor.for_block(block).iter_rows(public_row_format=True))
+            rows = [row for row in rows if row["payload"]]
             with crossing_ray():
                 told.update(opened.run(_written(opened.service, self._plan, rows)))
         return dict(told)
