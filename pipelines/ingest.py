@@ -42,6 +42,7 @@ _SOME = 0.001  # of a resource that only says where
 _OBJECT_STORE = 512 << 20  # of a Ray of our own: blocks are small, and few are on their way
 _BLOCK_BYTES = 256 << 10  # some 100 chunks, or one long document: what is embedded together, and waits for the last of it to be published
 _WRITERS = 32  # at most, each with its connections to PostgreSQL
+_READERS_A_WRITER = 4  # a page takes 11 ms to write and 45 to read
 _TASKS_A_READER = 4  # at least, where there are files enough: so that no reader waits for one that has many to read
 
 
@@ -191,7 +192,7 @@ def pipeline(plan: Plan, files: int, options: Options) -> None:
     cpus = int(resources.get("CPU", 1))
     readers = options.extract_actors or max(1, cpus - 1)
     embedders = options.embed_actors or max(1, int(resources.get("GPU", 0) / options.embed_gpus) if options.embed_gpus else cpus // 8)
-    writers = max(1, min(_WRITERS, cpus // 4))
+    writers = max(1, min(_WRITERS, max(cpus, readers) // _READERS_A_WRITER))  # a cluster that scales from nothing has no CPUs yet
     files_a_task = max(1, min(FILES_A_TASK, files // (_TASKS_A_READER * readers)))
     capped = {"max_restarts": 20, "max_task_retries": 4}
     extract_on, embed_on = ({"resources": {name: _SOME}} if name else {} for name in (options.extract_on, options.embed_on))
